@@ -16,7 +16,7 @@ use super::provider::RawProvider;
 use super::report::Report;
 use super::route::RawRoute;
 use super::tls::{RawTls, TlsSection};
-use super::warning::WarningKind;
+use super::warning::{RouteWarning, WarningKind};
 use hookgate_core::auth::Binding;
 use hookgate_core::identity::revocation::{ListSigner, Provenance, RevocationList, RevocationScope};
 use hookgate_core::identity::{Condition, OnFailure, Profile, Provider, ProviderId, printable_name};
@@ -287,11 +287,11 @@ fn public_routes(parsed: &Parsed<'_>, report: &mut Report<'_>) {
         };
         if let Some(other) = parsed.routes.iter().find(comes_first) {
             let (path, host, name) = (path.to_string(), other.host.to_string(), other.name.to_string());
-            report.warn_at(&at, WarningKind::PublicRouteBehind { path, host, name });
+            report.warn_at(&at, RouteWarning::PublicRouteBehind { path, host, name }.into());
         }
         let shares_names = |other: &&Route| route.host.covers(&other.host) || other.host.covers(&route.host);
         if parsed.routes.iter().filter(shares_names).any(asks) {
-            report.note_about(respond, WarningKind::PublicRouteAsks);
+            report.note_about(respond, RouteWarning::PublicRouteAsks.into());
         }
     }
 }

@@ -10,7 +10,7 @@ use super::certificate::{RawCertificate, ServerCertificate, covers};
 use super::provider::RawProvider;
 use super::report::Report;
 use super::route::RawRoute;
-use super::warning::WarningKind;
+use super::warning::{RouteWarning, WarningKind};
 use hookgate_core::identity::{self, Provider, ProviderId};
 use hookgate_core::route::{HostPattern, Route};
 
@@ -114,7 +114,10 @@ pub(super) fn hosts(
         let names: BTreeSet<&str> = some.collect();
         let kind = match names.is_empty() {
             true => WarningKind::HostWithoutCertificate { host },
-            false => WarningKind::WildcardInPart { host, names: names.into_iter().collect::<Vec<_>>().join(", ") },
+            false => {
+                let names = names.into_iter().collect::<Vec<_>>().join(", ");
+                RouteWarning::WildcardInPart { host, names }.into()
+            }
         };
         report.warn_at(&raw.get_ref().host_at().unwrap_or(raw.span()), kind);
     }

@@ -2,6 +2,8 @@
 //!
 //! Owns these messages. Must not decide: the sections find the reasons.
 
+mod route;
+
 use std::fmt;
 use std::path::PathBuf;
 
@@ -10,6 +12,8 @@ use hookgate_core::identity::AnchorFlaw;
 use time::Date;
 
 use super::error::{Location, one_line};
+
+pub use self::route::RouteWarning;
 
 /// A warning and its location. hookgate starts in spite of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -205,17 +209,6 @@ pub enum WarningKind {
         /// The time-out of the sender, in milliseconds.
         sender_ms: u128,
     },
-    /// A route that answers everyone, behind a route of a more specific host.
-    PublicRouteBehind {
-        /// The path.
-        path: String,
-        /// The host of the other route.
-        host: String,
-        /// The name of the other route.
-        name: String,
-    },
-    /// A route that answers everyone at hosts where handshakes without a certificate would be aborted.
-    PublicRouteAsks,
     /// A sender that has no version of TLS in which a handshake can succeed here.
     SenderWithoutVersion {
         /// The provider.
@@ -242,13 +235,8 @@ pub enum WarningKind {
         /// The host.
         host: String,
     },
-    /// Certificates for some hosts of a wildcard, and none for it.
-    WildcardInPart {
-        /// The wildcard.
-        host: String,
-        /// The names of the certificates.
-        names: String,
-    },
+    /// Something about the hosts of routes.
+    Route(RouteWarning),
     /// More names of authorities than a CertificateRequest can list.
     ManyAuthorityNames {
         /// The host; `None` for clients that send no server name.
@@ -302,6 +290,12 @@ pub enum WarningKind {
         /// The page to compare it with.
         page: String,
     },
+}
+
+impl From<RouteWarning> for WarningKind {
+    fn from(warning: RouteWarning) -> Self {
+        Self::Route(warning)
+    }
 }
 
 impl WarningKind {
@@ -420,16 +414,6 @@ impl fmt::Display for WarningKind {
                 "this sender waits {sender_ms} ms for the answer, and without handler_timeout_ms in [limits], a handler may take \
                  {handler_ms} ms; write handler_timeout_ms = {sender_ms} there or in the route if its handler can be slow"
             ),
-            Self::PublicRouteBehind { path, host, name } => write!(
-                formatter,
-                "a request for {path} at {host} belongs to the route \"{name}\", whose host is more specific, and needs its proofs; write this route once \
-                 more with host = \"{host}\", or another path"
-            ),
-            Self::PublicRouteAsks => write!(
-                formatter,
-                "the hosts of this route ask for a certificate and go on without one, so a peer without one reads 403 no_certificate for every other \
-                 path, also where on_failure = \"abort\" would end its handshake; give the route a host of its own if that is too much"
-            ),
             Self::SenderWithoutVersion { provider, versions, key } => {
                 let versions: Vec<String> = versions.iter().map(|version| format!("TLS {version}")).collect();
                 let versions = versions.join(" and ");
@@ -481,11 +465,7 @@ impl fmt::Display for WarningKind {
                      this name"
                 )
             }
-            Self::WildcardInPart { host, names } => write!(
-                formatter,
-                "of the names of {host} only some have a certificate ({names}): for each other one, senders refuse the default certificate; add a \
-                 [[certificate]] with the name {host}, or write a route for each name"
-            ),
+            Self::Route(warning) => write!(formatter, "{warning}"),
             Self::ManyAuthorityNames { host } => write!(
                 formatter,
                 "the trust anchors for {} have more names than a TLS message can list, so no names are sent, and a sender with several \

@@ -260,10 +260,10 @@ impl Connection {
     fn log(&self, standing: &Standing, account: &Account, outcome: Outcome) {
         let rules = &standing.snapshot.access;
         let is_answered = outcome == Outcome::Answered;
-        let is_proven = standing.verdict.is_ok() || self.exchange.is_proven();
-        // Whoever may ask a public route must not hide what senders got.
-        let cause = if is_answered && is_proven { None } else { self.cause(standing, account.refusal.as_ref()) };
-        if !rules.want(outcome, cause) || is_answered && !self.server.context.is_sampled(rules.sample) {
+        // Strangers, whom a public route answers, must not hide what senders got.
+        let is_of_sender = is_answered && (standing.verdict.is_ok() || self.exchange.is_proven());
+        let cause = if is_of_sender { None } else { self.cause(standing, account.refusal.as_ref()) };
+        if !rules.want(outcome, cause) || is_of_sender && !self.server.context.is_sampled(rules.sample) {
             return;
         }
         let (to_handler, handler) = account.times();
@@ -287,7 +287,7 @@ impl Connection {
             handler,
             stored: account.stored,
             duration: Some(account.began.elapsed()),
-            sample: if is_answered { rules.sample } else { 1 },
+            sample: if is_of_sender { rules.sample } else { 1 },
             cause,
             ..self.record(standing)
         }

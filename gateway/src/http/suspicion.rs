@@ -12,7 +12,7 @@ use hyper::http::request::Parts;
 
 use super::body::{Source, read_body, read_unadmitted_body};
 use super::connection::Connection;
-use super::request::{check_coding, check_direction, requested_host};
+use super::head::{check_coding, check_direction, requested_host};
 use crate::snapshot::{Reception, Snapshot};
 use hookgate_core::auth::RequestView;
 use hookgate_core::identity::{ChainRefusal, Claim, RefusalAnswer, Suspect};

@@ -28,7 +28,8 @@ fn anyone_gets_the_public_answer_and_nothing_else() {
             let outcome = ask(method, target);
             let response = outcome.response().unwrap();
             assert_eq!((response.status, response.text().as_str()), (200, ""), "{method} {target}: {response:?}");
-            assert_eq!(response.field("content-length"), Some("0"), "{response:?}");
+            let length = response.field("content-length");
+            assert!(length == Some("0") || method == "HEAD" && length.is_none(), "{response:?}");
             assert_eq!(response.field("cache-control"), Some("no-store"));
             assert!(response.field("x-request-id").is_some() && response.field("server").is_none(), "{response:?}");
             assert_eq!(response.field("connection"), Some("close"), "a stranger has one request");
@@ -108,7 +109,8 @@ fn a_checker_without_a_server_name_is_answered_at_every_host() {
     // curl sends no server name for an address.
     let curl = || gateway.daemon.curl("127.0.0.1", &gateway.environment.pki);
     assert_eq!(curl().request("GET", "/healthz").run().unwrap().status(), Some(200));
-    let old = curl().argument("--http1.0").request("GET", "/healthz").field("Host", "").run().unwrap();
+    let old =
+        curl().argument("--http1.0").argument("--no-alpn").request("GET", "/healthz").field("Host", "").run().unwrap();
     assert_eq!(old.status(), Some(200), "a check in HTTP/1.0 without a host: {old:?}");
     let outcome = curl().request("GET", "/percolate").field("Host", HOST).run().unwrap();
     assert_problem(outcome.response().unwrap(), 403, "no_certificate", "another path without a server name");

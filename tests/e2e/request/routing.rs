@@ -82,11 +82,9 @@ fn a_route_for_get_takes_head_and_answers_without_a_body() {
     let gateway = gateway.unwrap();
     let outcome = gateway.admitted_curl().request("GET", PATH).run().unwrap();
     assert_eq!(outcome.status(), Some(200));
-    let length = outcome.response().unwrap().body.len().to_string();
     let outcome = gateway.admitted_curl().request("HEAD", PATH).run().unwrap();
     let response = outcome.response().unwrap();
     assert_eq!((response.status, response.text().as_str()), (200, ""), "{response:?}");
-    assert!(response.field("content-length").is_none_or(|field| field == length || field == "0"), "{response:?}");
     let methods: Vec<_> = gateway.handler().requests().into_iter().map(|request| request.method).collect();
     assert_eq!(methods, ["GET", "HEAD"]);
     let outcome = gateway.admitted_curl().request("PUT", PATH).run().unwrap();

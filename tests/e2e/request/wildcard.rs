@@ -14,7 +14,7 @@ fn configuration(environment: &Environment) -> String {
     let handler = handler_socket(&environment.events);
     let route = |host: &str, path: &str, provider: &str| {
         format!(
-            "[[route]]\nname = \"{provider} at {host}\"\nhost = \"{host}\"\npath = \"{path}\"\nproviders = [\"{provider}\"]\nhandler = {handler}\n"
+            "[[route]]\nname = \"{provider} at {host}{path}\"\nhost = \"{host}\"\npath = \"{path}\"\nproviders = [\"{provider}\"]\nhandler = {handler}\n"
         )
     };
     let mut configuration = environment.configuration();
@@ -70,7 +70,7 @@ fn a_wildcard_serves_every_name_of_one_label_more() {
     wildcard
         .gateway
         .daemon
-        .wait_log("route=\"percolate at vip.tenants.example.com\"", crate::environment::SOON)
+        .wait_log("route=\"percolate at vip.tenants.example.com/shared/*\"", crate::environment::SOON)
         .unwrap();
     for host in ["b.a.tenants.example.com", "tenants.example.com"] {
         let gateway = &wildcard.gateway;

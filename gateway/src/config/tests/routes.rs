@@ -149,7 +149,8 @@ fn a_public_route_that_comes_second_or_makes_a_host_hear_more_is_told() {
     let text = |respond: &str, on_failure: &str| {
         let route =
             ROUTE.replace("\"/pagerduty\"", "\"/*\"") + "host = \"hooks.example.com\"\nmethods = [\"GET\", \"POST\"]\n";
-        [LISTEN, CERTIFICATE, PROVIDER, on_failure, &route, &public(respond)].concat()
+        let provider = "[[provider]]\nname = \"pagerduty\"\npreset = \"pagerduty\"\nsignature.secrets = [{ file = \"webhook.secret\" }]\n";
+        [LISTEN, CERTIFICATE, provider, on_failure, &route, &public(respond)].concat()
     };
     let check = |respond: &str, on_failure: &str, warning: Option<&str>, note: Option<&str>| {
         let text = text(respond, on_failure);
