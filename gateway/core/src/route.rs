@@ -120,6 +120,11 @@ impl Route {
         }
     }
 
+    /// The paths that its handler gets.
+    pub fn path_at_handler(&self) -> PathPattern {
+        self.strip_prefix.as_ref().map_or_else(|| self.path.clone(), |prefix| prefix.strip_pattern(&self.path))
+    }
+
     /// The status with which hookgate answers everyone; `None` if a handler answers.
     pub fn public_status(&self) -> Option<StatusCode> {
         match self.answered_by {
@@ -309,6 +314,14 @@ impl PathPattern {
         match self {
             Self::Exact(exact) => **exact == *path,
             Self::Prefix(prefix) => path.starts_with(&**prefix),
+        }
+    }
+
+    /// Whether a path can match both patterns.
+    pub fn meets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(path), pattern) | (pattern, Self::Exact(path)) => pattern.matches(path),
+            (Self::Prefix(one), Self::Prefix(two)) => one.starts_with(&**two) || two.starts_with(&**one),
         }
     }
 

@@ -58,6 +58,7 @@ pub(super) fn advise(parsed: &Parsed<'_>, report: &mut Report<'_>) {
     shared_certificates(parsed, report);
     timeouts(parsed, report);
     public_routes(parsed, report);
+    shared_handlers(parsed, report);
     handshakes(parsed, report);
 }
 
@@ -269,6 +270,31 @@ fn timeouts(parsed: &Parsed<'_>, report: &mut Report<'_>) {
             report.warn(at, WarningKind::SlowerThanSender { provider: provider.clone(), handler_ms, sender_ms });
         }
         None => report.note_about(preset, WarningKind::DefaultSlowerThanSender { handler_ms, sender_ms }),
+    }
+}
+
+/// Warns of routes whose handler gets their requests, without a prefix, under paths of another route, whose demands are not met then.
+fn shared_handlers(parsed: &Parsed<'_>, report: &mut Report<'_>) {
+    let own = |index: usize| parsed.proofs.routes.get(index).is_some_and(Option::is_some);
+    let stripped = parsed.routes.iter().zip(parsed.raw_routes).enumerate();
+    for (index, (route, raw)) in stripped.filter(|(_, (route, _))| route.strip_prefix.is_some()) {
+        let paths = route.path_at_handler();
+        let is_reached = |(at, other): &(usize, &Route)| {
+            let is_same = *at == index || other.providers == route.providers && !own(*at) && !own(index);
+            let shares_host = route.host.covers(&other.host) || other.host.covers(&route.host);
+            let shares_method = other.methods.iter().any(|method| route.methods.contains(method));
+            !is_same
+                && shares_host
+                && shares_method
+                && other.handler() == route.handler()
+                && paths.meets(&other.path_at_handler())
+        };
+        let (Some((_, other)), Some(at)) =
+            (parsed.routes.iter().enumerate().find(is_reached), &raw.get_ref().strip_prefix)
+        else {
+            continue;
+        };
+        report.warn(at, RouteWarning::SharedHandler { name: other.name.to_string() }.into());
     }
 }
 

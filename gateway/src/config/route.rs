@@ -71,7 +71,7 @@ pub(super) struct RawRoute {
     #[serde(default, deserialize_with = "document::table")]
     durable: Option<Spanned<RawDurable>>,
     pub(super) handler_timeout_ms: Option<Spanned<i64>>,
-    strip_prefix: Option<Spanned<String>>,
+    pub(super) strip_prefix: Option<Spanned<String>>,
     max_body_bytes: Option<Spanned<i64>>,
     max_in_flight: Option<Spanned<i64>>,
 }

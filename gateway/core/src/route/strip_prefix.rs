@@ -88,6 +88,18 @@ impl StripPrefix {
         path.strip_prefix(self.as_str()).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
     }
 
+    /// The paths that the handler gets for those of `pattern`, which are the prefix or below it.
+    pub fn strip_pattern(&self, pattern: &PathPattern) -> PathPattern {
+        let stripped = |path: &str| {
+            let rest = self.rest(path).unwrap_or(path).trim_start_matches('/');
+            format!("/{rest}").into()
+        };
+        match pattern {
+            PathPattern::Exact(path) => PathPattern::Exact(stripped(path)),
+            PathPattern::Prefix(path) => PathPattern::Prefix(stripped(path)),
+        }
+    }
+
     /// `target` without the prefix. It begins with one slash, and has the query of `target`. A target that is not below the prefix, which the
     /// route of the prefix does not take, stays as it is.
     pub fn strip(&self, target: &PathAndQuery) -> PathAndQuery {

@@ -282,6 +282,29 @@ fn a_handler_gets_what_is_below_its_prefix() {
 }
 
 #[test]
+fn the_paths_at_a_handler_are_those_below_its_prefix() {
+    let (exact, prefix) = (|path: &str| PathPattern::Exact(path.into()), |path: &str| PathPattern::Prefix(path.into()));
+    let check = |text: &str, pattern: PathPattern, expected: PathPattern| {
+        assert_eq!(StripPrefix::new(text).unwrap().strip_pattern(&pattern), expected, "{text} {pattern:?}");
+    };
+    check("/a", prefix("/a/"), prefix("/"));
+    check("/a", prefix("/a/b/"), prefix("/b/"));
+    check("/a", prefix("/a//b/"), prefix("/b/"));
+    check("/a", exact("/a"), exact("/"));
+    check("/a/b", exact("/a/b/c"), exact("/c"));
+    let meets = |one: PathPattern, other: PathPattern| {
+        assert_eq!(one.meets(&other), other.meets(&one));
+        one.meets(&other)
+    };
+    assert!(
+        meets(prefix("/"), prefix("/b/")) && meets(prefix("/b/"), exact("/b/c")) && meets(exact("/b"), exact("/b"))
+    );
+    assert!(
+        !meets(prefix("/a/"), prefix("/b/")) && !meets(prefix("/b/"), exact("/b")) && !meets(exact("/a"), exact("/b"))
+    );
+}
+
+#[test]
 fn a_prefix_is_whole_segments_above_the_paths_of_its_route() {
     let check = |text: &str, expected: StripPrefixError| assert_eq!(StripPrefix::new(text), Err(expected), "{text}");
     check("", StripPrefixError::NoPath);

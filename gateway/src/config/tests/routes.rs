@@ -184,3 +184,32 @@ fn a_route_for_get_takes_head() {
     let other = format!("methods = [\"GET\"]\n{ROUTE}methods = [\"HEAD\"]");
     assert_eq!(methods(&other), [vec![Method::GET], vec![Method::HEAD]]);
 }
+
+#[test]
+fn a_prefix_that_leads_to_paths_of_another_route_is_told() {
+    let fixture = Fixture::new();
+    let providers = "[[provider]]\nname = \"one\"\ntrust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"one\" }]\n\
+                     [[provider]]\nname = \"two\"\ntrust_anchors = [\"ca.pem\"]\nidentity = [{ subject_cn = \"two\" }]\n";
+    let route = |path: &str, provider: &str, socket: &str, lines: &str| {
+        format!(
+            "[[route]]\npath = \"{path}\"\nproviders = [\"{provider}\"]\nhandler = \"unix:/run/{socket}.sock\"\n{lines}"
+        )
+    };
+    let stripped = route("/a/*", "one", "app", "strip_prefix = \"/a\"\n");
+    let check = |other: &str, expected: usize| {
+        let warnings = fixture.warnings_at(&[LISTEN, CERTIFICATE, providers, &stripped, other].concat(), NOW);
+        let told = warnings
+            .iter()
+            .filter(|warning| warning.contains("without this prefix, requests of this route can have paths of"));
+        assert_eq!(told.count(), expected, "{other}: {warnings:#?}");
+    };
+    let proof =
+        "[route.proof.signature]\nform = \"hmac\"\nheader = \"x-a\"\nsecrets = [{ file = \"webhook.secret\" }]\n";
+    check(&route("/b", "two", "app", ""), 1);
+    check(&route("/b", "one", "app", proof), 1);
+    check(&route("/a/b/*", "two", "app", "strip_prefix = \"/a\"\n"), 2);
+    // The same demands, another handler, other methods.
+    check(&route("/b", "one", "app", ""), 0);
+    check(&route("/b", "two", "other", ""), 0);
+    check(&route("/b", "two", "app", "methods = [\"PUT\"]\n"), 0);
+}

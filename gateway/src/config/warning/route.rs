@@ -17,6 +17,15 @@ pub enum RouteWarning {
         /// The names of the certificates.
         names: String,
     },
+    /// A handler that gets requests of a route, without a prefix, under paths of another one.
+    #[error(
+        "without this prefix, requests of this route can have paths of the route \"{name}\" at the handler of both, and \"{name}\" admits other \
+         providers or demands another proof; give this route a handler of its own, or a prefix that leaves the paths apart"
+    )]
+    SharedHandler {
+        /// The name of the other route.
+        name: String,
+    },
     /// A route that answers everyone, behind a route of a more specific host.
     #[error(
         "a request for {path} at {host} belongs to the route \"{name}\", whose host is more specific, and needs its proofs; write this route once \
