@@ -145,15 +145,9 @@ fn a_request_is_admitted_and_authenticated_without_an_allocation() {
         (none, signed(), "signature"),
     ] {
         let demands = Demands::new(vec![policy], vec![None]).of_providers(&[provider(Vec::new(), client_certificate)]);
-        let routes = RouteTable::new(Arc::new([Route {
-            name: "r".into(),
-            host: None,
-            path: PathPattern::Exact("/".into()),
-            methods: vec![Method::POST],
-            providers: vec![ProviderId(0)],
-            handler: Handler { socket: PathBuf::new() },
-            client_cert_chain: false,
-        }]));
+        let path = PathPattern::Exact("/".into());
+        let route = Route::new("r", path, vec![ProviderId(0)], Handler { socket: PathBuf::new() });
+        let routes = RouteTable::new(Arc::new([route]));
         let request = || {
             let tag = HEXLOWER.encode(tag(b"s3cret", "{}").as_ref());
             let request = hyper::Request::post("/").header("x-pagerduty-signature", format!("v1={tag}"));

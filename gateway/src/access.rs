@@ -10,7 +10,7 @@ use hookgate_core::reject::Refusal;
 
 use crate::cause::Cause;
 
-/// The target of events about requests that were answered. They have a limit per second of their own, so that no number of them hides
+/// The target of events about requests of senders that were answered. They have a limit per second of their own, so that no number of them hides
 /// a refusal.
 pub const ANSWERED: &str = "hookgate::access::answered";
 
@@ -58,7 +58,7 @@ impl Default for AccessRules {
 /// What became of a request or a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The peer took the whole answer: that of the handler, or the configured one to a duplicate.
+    /// The peer took the whole answer: that of the handler, or the configured one to a duplicate or of a public route.
     Answered,
     /// The peer was refused.
     Refused,
@@ -141,7 +141,7 @@ pub struct Record<'a> {
     pub worker: usize,
     /// Of so many such requests, one is logged.
     pub sample: u32,
-    /// Who causes the event. `None` of an answered request.
+    /// Who causes the event. `None` of an answered request of a sender.
     pub cause: Option<Cause>,
 }
 
@@ -214,7 +214,8 @@ impl<'a> Record<'a> {
     /// Logs it as `outcome`.
     pub fn log(&self, outcome: Outcome) {
         match outcome {
-            Outcome::Answered => event!(self, ANSWERED, INFO, "request answered"),
+            Outcome::Answered if self.cause.is_none() => event!(self, ANSWERED, INFO, "request answered"),
+            Outcome::Answered => event!(self, OTHERS, INFO, "request answered"),
             Outcome::Refused => event!(self, OTHERS, WARN, "request refused"),
             Outcome::Cut => event!(self, OTHERS, WARN, "answer cut"),
             Outcome::Abandoned => event!(self, OTHERS, INFO, "request abandoned"),

@@ -30,7 +30,8 @@ use self::table::{
     DELIVERIES, FILTER_ATTACHED, FILTER_MEMORY, FILTER_PACKETS, FILTER_RANGES, FILTER_SET_PACKETS, FILTER_UNAVAILABLE,
     GENERATION, HANDED_OVER, HANDLER_CONNECTIONS, HANDLER_IN_FLIGHT, HANDLER_RETRIES, HANDLER_UP, HANDLER_WAITING,
     HANDSHAKE_DURATION, HANDSHAKES, IO_BACKEND, IO_FALLBACK, LAST_RELOAD, LAST_RELOAD_SUCCESSFUL, LENIENT, LOG_LOST,
-    LOG_SUPPRESSED, RELOADS, SOURCE_MISSES, VERIFICATIONS, WORKER_CONNECTIONS, WORKER_STALLED,
+    LOG_SUPPRESSED, RELOADS, ROUTE_IN_FLIGHT, ROUTE_WAITING, SOURCE_MISSES, VERIFICATIONS, WORKER_CONNECTIONS,
+    WORKER_STALLED,
 };
 use crate::crypto;
 use hookgate_core::identity::{CacheOutcome, ProfileMatch, ProviderId, Verification};
@@ -323,6 +324,34 @@ impl HandlerMeters {
     /// Counts a request sent again.
     pub fn retried(&self) {
         self.retries.increment(1);
+    }
+
+    /// Counts a request that begins to occupy the handler.
+    pub fn entered(&self) {
+        self.in_flight.increment(1.0);
+    }
+
+    /// Counts a request that no longer occupies the handler.
+    pub fn left(&self) {
+        self.in_flight.decrement(1.0);
+    }
+}
+
+/// Handles for the requests of one route with a bound of its own.
+pub struct RouteMeters {
+    in_flight: Gauge,
+    /// Requests that wait for a place.
+    pub waiting: Gauge,
+}
+
+impl RouteMeters {
+    /// Looks up the handles with the label `route`.
+    pub fn new(route: &str) -> Self {
+        let label = || route.to_owned();
+        Self {
+            in_flight: gauge!(ROUTE_IN_FLIGHT, "route" => label()),
+            waiting: gauge!(ROUTE_WAITING, "route" => label()),
+        }
     }
 
     /// Counts a request that begins to occupy the handler.

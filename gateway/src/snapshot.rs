@@ -4,7 +4,6 @@
 //! reload replaces it as a whole. A request keeps the snapshot that was current when its head was complete. Must not read files, nor
 //! change after it is built.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hyper::header::{HeaderValue, InvalidHeaderValue};
@@ -31,8 +30,7 @@ use hookgate_core::identity::{
 use hookgate_core::limits::Limits;
 use hookgate_core::ranges::Sources;
 use hookgate_core::reject::TypeBase;
-use hookgate_core::route::RouteTable;
-use hookgate_core::route::{Route, RouteId};
+use hookgate_core::route::{HostMap, HostPattern, Route, RouteId, RouteTable, SiteRoutes, sites};
 
 /// Why a configuration without errors in the file cannot be served.
 #[derive(Debug, Error)]
@@ -55,17 +53,26 @@ pub enum SnapshotError {
     Tls(#[from] rustls::Error),
 }
 
-/// What is served under one server name (SNI).
+/// What is served under one server name (SNI), or under all names that have the same routes.
 #[derive(Debug)]
 pub struct Site {
-    /// The server name in lower case; `None` for the site of unknown names, and for the site of clients that send no name.
-    pub server_name: Option<Arc<str>>,
+    /// The server names; every host for the site of unknown names, and for the site of clients that send no name.
+    pub host: HostPattern,
     /// The providers for which its clients are verified.
     pub scope: Scope,
+    /// Whether one of its routes answers everyone.
+    pub answers_everyone: bool,
     /// What the handshake asks of a client.
     pub certificate_request: CertificateRequest,
     /// Its TLS configuration.
     pub tls: Arc<ServerConfig>,
+}
+
+impl Site {
+    /// Whether some request can be served here.
+    pub fn serves_anyone(&self) -> bool {
+        self.answers_everyone || !self.scope.providers.is_empty()
+    }
 }
 
 /// What the server name in a client's hello selects.
@@ -138,10 +145,10 @@ pub struct Snapshot {
     pub access: AccessRules,
     /// The `type` of problem documents.
     pub problem_types: TypeBase,
-    /// Whether a provider demands no certificate, so that bodies of strangers are read.
-    pub reads_strangers: bool,
+    /// The longest body that is read of a stranger: `max_body_bytes` of the routes that admit a provider without certificates; otherwise 0.
+    pub strangers_body: usize,
     shared: Arc<SharedTls>,
-    named: HashMap<Arc<str>, Arc<Site>>,
+    named: HostMap<Arc<Site>>,
     unknown: Arc<Site>,
     unnamed: Arc<Site>,
     turns_unknown_away: bool,
@@ -160,7 +167,7 @@ impl Snapshot {
         let Lasting { cache, keys, replay, deliveries, fleet, sightings, suspects, list_notes, recent, public_roots } =
             lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
-        let reads_strangers = providers.iter().any(|it| it.client_certificate != ClientCertificate::Required);
+        let strangers_body = strangers_body(&providers, &routes);
         let field = |provider: &Provider| {
             HeaderValue::from_str(&provider.name)
                 .map_err(|error| SnapshotError::ProviderName(Arc::clone(&provider.name), error))
@@ -173,16 +180,17 @@ impl Snapshot {
         let identity = Arc::new(identity.with_public_roots(public_roots));
         let shared =
             Arc::new(SharedTls::new(Arc::new(server_certificates(certificates)?), tls.policy, &tls.key_exchange)?);
-        let mut sites = Sites { identity: Arc::clone(&identity), shared: Arc::clone(&shared), next_scope: 0 };
-        let hosts: BTreeSet<_> = routes.iter().filter_map(|route| route.host.clone()).collect();
-        let mut named = HashMap::new();
-        for host in hosts {
-            let admits = |route: &&Route| route.host.is_none() || route.host.as_ref() == Some(&host);
-            let site = sites.make(Some(Arc::clone(&host)), routes.iter().filter(admits))?;
-            named.insert(host, site);
+        let mut made = Sites { identity: Arc::clone(&identity), shared: Arc::clone(&shared), next_scope: 0 };
+        let mut named = HostMap::default();
+        let unnamed = made.make(SiteRoutes::without_name(&routes))?;
+        let mut unknown = Arc::clone(&unnamed);
+        for site in sites(&routes) {
+            let site = made.make(site)?;
+            match site.host {
+                HostPattern::Every => unknown = site,
+                HostPattern::Exact(_) | HostPattern::Wildcard(_) => named.insert(&site.host.clone(), site),
+            }
         }
-        let unknown = sites.make(None, routes.iter().filter(|route| route.host.is_none()))?;
-        let unnamed = sites.make(None, routes.iter())?;
         let routes = Arc::new(RouteTable::new(routes.into()));
         Ok(Self {
             generation,
@@ -202,7 +210,7 @@ impl Snapshot {
             limits,
             access: log.access,
             problem_types,
-            reads_strangers,
+            strangers_body,
             shared,
             named,
             unknown,
@@ -231,13 +239,12 @@ impl Snapshot {
             false => Arc::new(self.shared.renewed()?),
         };
         let renewed = |site: &Arc<Site>| -> Result<Arc<Site>, SnapshotError> {
-            let tls = shared.server_config(&identity, &site.scope)?;
-            let Site { server_name, scope, certificate_request, .. } = &**site;
-            let (server_name, scope) = (server_name.clone(), scope.clone());
-            Ok(Arc::new(Site { server_name, scope, certificate_request: *certificate_request, tls }))
+            let Site { host, scope, answers_everyone, certificate_request, .. } = &**site;
+            let (host, scope, certificate_request) = (host.clone(), scope.clone(), *certificate_request);
+            let tls = shared.server_config(&identity, &scope, certificate_request)?;
+            Ok(Arc::new(Site { host, scope, answers_everyone: *answers_everyone, certificate_request, tls }))
         };
-        let named = self.named.iter().map(|(name, site)| Ok((Arc::clone(name), renewed(site)?)));
-        let named = named.collect::<Result<_, SnapshotError>>()?;
+        let named = self.named.try_map(renewed)?;
         let (unknown, unnamed) = (renewed(&self.unknown)?, renewed(&self.unnamed)?);
         Ok(Self { generation, identity, shared, named, unknown, unnamed, ..self.clone() })
     }
@@ -265,12 +272,23 @@ impl Snapshot {
         } else {
             server_name
         };
-        match self.named.get(server_name) {
+        let [exact, wildcard] = self.named.of(server_name);
+        match exact.or(wildcard) {
             Some(site) => Reception::Site(site),
-            None if self.unknown.scope.providers.is_empty() && self.turns_unknown_away => Reception::TurnAway,
+            None if self.turns_unknown_away && !self.unknown.serves_anyone() => Reception::TurnAway,
             None => Reception::Site(&self.unknown),
         }
     }
+}
+
+/// The longest body that is read of a stranger.
+fn strangers_body(providers: &[Provider], routes: &[Route]) -> usize {
+    let is_free = |id: &ProviderId| {
+        let provider = providers.get(usize::from(id.0));
+        provider.is_some_and(|provider| provider.client_certificate != ClientCertificate::Required)
+    };
+    let free = routes.iter().filter(|route| route.providers.iter().any(is_free));
+    free.map(|route| route.limits.max_body_bytes).max().unwrap_or_default()
 }
 
 fn server_certificates(certificates: Vec<ServerCertificate>) -> Result<Certificates, SnapshotError> {
@@ -293,16 +311,16 @@ struct Sites {
 }
 
 impl Sites {
-    fn make<'a>(
-        &mut self,
-        server_name: Option<Arc<str>>,
-        routes: impl Iterator<Item = &'a Route>,
-    ) -> Result<Arc<Site>, SnapshotError> {
-        let providers: BTreeSet<ProviderId> = routes.flat_map(|route| route.providers.iter().copied()).collect();
+    fn make(&mut self, routes: SiteRoutes) -> Result<Arc<Site>, SnapshotError> {
+        let SiteRoutes { host, providers, answers_everyone } = routes;
         let scope = Scope { id: self.next_scope, providers: providers.into_iter().collect() };
         self.next_scope += 1;
-        let certificate_request = self.identity.certificate_request(&scope);
-        let tls = self.shared.server_config(&self.identity, &scope)?;
-        Ok(Arc::new(Site { server_name, scope, certificate_request, tls }))
+        let asked = self.identity.certificate_request(&scope);
+        let certificate_request = match answers_everyone {
+            true => asked.beside_public_route(!scope.providers.is_empty()),
+            false => asked,
+        };
+        let tls = self.shared.server_config(&self.identity, &scope, certificate_request)?;
+        Ok(Arc::new(Site { host, scope, answers_everyone, certificate_request, tls }))
     }
 }

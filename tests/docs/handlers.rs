@@ -124,6 +124,56 @@ fn a_handler_under_uvicorn_gets_webhooks() {
     check(&files, &exec_start(&files, "uvicorn"));
 }
 
+/// What the handler tells of the scheme and the address of a request, in front of the handler of the page.
+fn told(files: &Files, module: &str, wrapper: &str, command: &mut [String]) -> String {
+    fs::write(files.path("told.py"), wrapper).unwrap();
+    let application = command.iter_mut().find(|argument| argument.starts_with(module)).unwrap();
+    "told:application".clone_into(application);
+    check(files, command);
+    fs::read_to_string(files.path("told.txt")).unwrap()
+}
+
+/// A line of its own file, since the page says nothing of it.
+const TELL_WSGI: &str = "from orders_wsgi import application as inner
+def application(environ, start_response):
+    with open('@FILE@', 'w') as file:
+        print(environ['wsgi.url_scheme'], repr(environ.get('REMOTE_ADDR')), environ['HTTP_X_FORWARDED_FOR'], file=file)
+    return inner(environ, start_response)
+";
+const TELL_ASGI: &str = "from orders_asgi import application as inner
+async def application(scope, receive, send):
+    if scope['type'] == 'http':
+        with open('@FILE@', 'w') as file:
+            print(scope['scheme'], (scope.get('client') or [None])[0], file=file)
+    await inner(scope, receive, send)
+";
+
+#[test]
+fn gunicorn_believes_the_scheme_and_leaves_the_address_to_the_application() {
+    let files = Files::new();
+    extract(&files, "python", "orders_wsgi.py");
+    let wrapper = TELL_WSGI.replace("@FILE@", &files.path("told.txt").display().to_string());
+    let command = exec_start(&files, "gunicorn");
+    for extra in [None, Some("--forwarded-allow-ips=192.0.2.1")] {
+        let mut command = command.clone();
+        command.splice(1..1, extra.map(str::to_owned));
+        let said = told(&files, "orders_wsgi", &wrapper, &mut command);
+        assert_eq!(said.trim(), "https '' 127.0.0.1", "{extra:?}");
+    }
+}
+
+#[test]
+fn uvicorn_believes_the_scheme_and_the_address_if_it_is_told_to() {
+    let files = Files::new();
+    extract(&files, "python", "orders_asgi.py");
+    let wrapper = TELL_ASGI.replace("@FILE@", &files.path("told.txt").display().to_string());
+    let mut command = exec_start(&files, "uvicorn");
+    assert_eq!(told(&files, "orders_asgi", &wrapper, &mut command.clone()).trim(), "https 127.0.0.1");
+    let at = command.iter().position(|argument| argument == "--forwarded-allow-ips").unwrap();
+    command.drain(at..=at + 1);
+    assert_eq!(told(&files, "orders_asgi", &wrapper, &mut command).trim(), "http None");
+}
+
 #[test]
 fn a_handler_in_node_gets_webhooks() {
     if has("node") {

@@ -17,7 +17,7 @@ use hookgate_core::auth::{
 };
 use hookgate_core::identity::ProviderId;
 use hookgate_core::reject::{Refusal, Reject, TypeBase};
-use hookgate_core::route::{Handler, PathPattern, Route, RouteId, RouteTable};
+use hookgate_core::route::{Handler, HostPattern, PathPattern, Route, RouteId, RouteTable};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use ring::hmac;
@@ -53,14 +53,10 @@ fn fields() -> HeaderMap {
 
 /// Twelve routes, half of them with a host.
 fn routes() -> RouteTable {
-    let route = |index: usize, host: Option<&str>, path: PathPattern| Route {
-        name: format!("route-{index}").into(),
-        host: host.map(Arc::from),
-        path,
-        methods: vec![Method::POST],
-        providers: vec![ProviderId(0)],
-        handler: Handler { socket: "/run/app.sock".into() },
-        client_cert_chain: false,
+    let route = |index: usize, host: Option<&str>, path: PathPattern| {
+        let handler = Handler { socket: "/run/app.sock".into() };
+        let route = Route::new(format!("route-{index}"), path, vec![ProviderId(0)], handler);
+        Route { host: host.map_or(HostPattern::Every, HostPattern::new), ..route }
     };
     let exact = (0..6).map(|index| route(index, Some(HOST), PathPattern::Exact(format!("/hooks/{index}").into())));
     let prefix = (6..12).map(|index| route(index, None, PathPattern::Prefix(format!("/team/{index}/").into())));
@@ -127,7 +123,8 @@ pub(crate) fn headers_for_handler(repeat: &mut dyn Repeat) {
     let demands = Demands::new(vec![Arc::new(ProofPolicy::certificate_alone())], Vec::new());
     let peer = AuthorizedPeer::admit(&verified(), &routes(), RouteId(5), &demands, |_| "sender".into());
     let peer = peer.unwrap_or_else(|refusal| panic!("the peer is refused: {refusal}"));
-    let forwarded = Forwarded { address: &ADDRESS, request_id: &REQUEST_ID, provider: &PROVIDER, chain: false };
+    let forwarded =
+        Forwarded { address: &ADDRESS, request_id: &REQUEST_ID, provider: &PROVIDER, chain: false, strip_prefix: None };
     let requests = RefCell::new(Vec::new());
     repeat.repeat(&mut || requests.borrow_mut().push(authenticated(&peer)), &mut || {
         let request = requests.borrow_mut().pop().expect("each repetition was prepared");

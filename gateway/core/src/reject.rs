@@ -377,6 +377,10 @@ rejects! {
     /// the handler faster, or raise the limits.
     HandlerOverloaded => "handler_overloaded", 503, InternalError, Handler, "The handler is overloaded",
         "The program behind this webhook has too many requests; send the webhook again later.";
+    /// `max_in_flight` requests of the route are with its handler, and `handler_max_waiting` wait for a place among them. Peer: retry. Operator:
+    /// make the handler faster, or raise `max_in_flight` of the route.
+    RouteOverloaded => "route_overloaded", 503, InternalError, Handler, "The route is overloaded",
+        "The program behind this webhook has too many requests; send the webhook again later.";
     /// The handler did not answer within `handler_timeout_ms`. Operator: make the handler faster, or raise the limit.
     HandlerTimeout => "handler_timeout", 504, InternalError, Handler, "The handler timed out",
         "The program behind this webhook did not answer in time.";

@@ -1,24 +1,31 @@
 //! The choice of a route by host, path and method.
 //!
-//! Owns the precedence: a route with the host before one for every host, then an exact path before a prefix, then a longer prefix
-//! before a shorter one. Does no I/O. Must not know the peer: `auth` decides whether the chosen route admits it.
+//! Owns the precedence: a route with the host before one of a wildcard, and that before one for every host; then an exact path before a
+//! prefix, then a longer prefix before a shorter one. Owns too which server names there are, and whom each of them serves ([`sites`]).
+//! Does no I/O. Must not know the peer: `auth` decides whether the chosen route admits it.
 //!
 //! Paths are compared as sent. A handler may read a path differently ([`reading`]), and then the policy of the chosen route must still be
 //! that of the resource which the handler serves. So below a prefix, a path is refused if its reading belongs to another route, or if it
 //! has none. An exact path is what the operator wrote, and is not read.
 
+mod host;
 pub mod reading;
+mod strip_prefix;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use crate::identity::ProviderId;
+use crate::limits::Limits;
 
+pub use host::{HostMap, HostPattern, domain_of};
 pub use reading::PathFault;
+pub use strip_prefix::{StripPrefix, StripPrefixError};
 
 /// The index of a route in the configuration, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,22 +36,106 @@ pub struct RouteId(pub usize);
 pub struct Route {
     /// `name`, the metric label. Default: host and path.
     pub name: Arc<str>,
-    /// Host in lower case, without port; `None` matches every host.
-    pub host: Option<Arc<str>>,
+    /// The hosts.
+    pub host: HostPattern,
     /// The paths.
     pub path: PathPattern,
-    /// The methods; never empty. Default: `POST`.
+    /// The methods; never empty. Default: `POST`. With `GET` also `HEAD`, see [`take_head_with_get`].
     pub methods: Vec<Method>,
-    /// The admitted providers; never empty, in ascending order.
+    /// The admitted providers, in ascending order; empty only of a route that hookgate answers itself.
     pub providers: Vec<ProviderId>,
-    /// The handler of the requests.
-    pub handler: Handler,
+    /// Who answers the requests.
+    pub answered_by: AnsweredBy,
     /// Whether `Client-Cert-Chain` (RFC 9440) is forwarded beside `Client-Cert`.
     pub client_cert_chain: bool,
+    /// The begin of its paths that the handler does not get.
+    pub strip_prefix: Option<StripPrefix>,
+    /// What its requests may take.
+    pub limits: RouteLimits,
+}
+
+/// What the requests of a route may take: its own bounds, or those of `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// `handler_timeout_ms`, as [`Limits::handler_timeout`].
+    pub handler_timeout: Duration,
+    /// `max_body_bytes`, as [`Limits::max_body_bytes`]. At most [`Limits::max_buffered_bytes`].
+    pub max_body_bytes: usize,
+    /// `max_in_flight`: requests of the route that are with its handler, over all workers; `None` for as many as the handler takes.
+    pub max_in_flight: Option<usize>,
+}
+
+/// Who answers the requests of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnsweredBy {
+    /// `handler`, after every check.
+    Handler(Handler),
+    /// `respond`: hookgate, with this status and nothing else, whoever asks. Nothing leaves the process, and nothing is demanded.
+    Gateway(StatusCode),
+}
+
+impl RouteLimits {
+    /// The bounds of a route that has none of its own.
+    pub fn of(limits: &Limits) -> Self {
+        Self { handler_timeout: limits.handler_timeout, max_body_bytes: limits.max_body_bytes, max_in_flight: None }
+    }
+}
+
+impl Route {
+    /// A route for `POST` on every host, with the default bounds.
+    pub fn new(name: impl Into<Arc<str>>, path: PathPattern, providers: Vec<ProviderId>, handler: Handler) -> Self {
+        Self {
+            name: name.into(),
+            host: HostPattern::Every,
+            path,
+            methods: vec![Method::POST],
+            providers,
+            answered_by: AnsweredBy::Handler(handler),
+            client_cert_chain: false,
+            strip_prefix: None,
+            limits: RouteLimits::of(&Limits::default()),
+        }
+    }
+
+    /// A route of this one path that answers everyone with `status`, on every host.
+    pub fn public(name: impl Into<Arc<str>>, path: Arc<str>, status: StatusCode) -> Self {
+        Self {
+            name: name.into(),
+            host: HostPattern::Every,
+            path: PathPattern::Exact(path),
+            methods: vec![Method::GET, Method::HEAD],
+            providers: Vec::new(),
+            answered_by: AnsweredBy::Gateway(status),
+            client_cert_chain: false,
+            strip_prefix: None,
+            limits: RouteLimits::of(&Limits::default()),
+        }
+    }
+
+    /// Its handler; `None` if hookgate answers.
+    pub fn handler(&self) -> Option<&Handler> {
+        match &self.answered_by {
+            AnsweredBy::Handler(handler) => Some(handler),
+            AnsweredBy::Gateway(_) => None,
+        }
+    }
+
+    /// The paths that its handler gets.
+    pub fn path_at_handler(&self) -> PathPattern {
+        self.strip_prefix.as_ref().map_or_else(|| self.path.clone(), |prefix| prefix.strip_pattern(&self.path))
+    }
+
+    /// The status with which hookgate answers everyone; `None` if a handler answers.
+    pub fn public_status(&self) -> Option<StatusCode> {
+        match self.answered_by {
+            AnsweredBy::Handler(_) => None,
+            AnsweredBy::Gateway(status) => Some(status),
+        }
+    }
 }
 
 /// The request paths of a route. Compared byte by byte with the path as sent, without the query.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PathPattern {
     /// `"/pagerduty"`: this path only.
     Exact(Arc<str>),
@@ -83,8 +174,8 @@ pub struct RouteTable {
 /// Routes by host, those that are more specific first.
 #[derive(Debug)]
 struct Index {
-    by_host: HashMap<Arc<str>, Vec<Entry>>,
-    any_host: Vec<Entry>,
+    by_host: HostMap<Vec<Entry>>,
+    every_host: Vec<Entry>,
 }
 
 /// A route, and the pattern that a path is compared with.
@@ -96,12 +187,9 @@ struct Entry {
 
 impl Index {
     fn new(routes: &[Route], path: impl Fn(&PathPattern) -> PathPattern) -> Self {
-        let mut index = Self { by_host: HashMap::new(), any_host: Vec::new() };
+        let mut index = Self { by_host: HostMap::default(), every_host: Vec::new() };
         for (id, route) in routes.iter().enumerate() {
-            let list = match &route.host {
-                Some(host) => index.by_host.entry(Arc::clone(host)).or_default(),
-                None => &mut index.any_host,
-            };
+            let list = index.by_host.entry(&route.host).unwrap_or(&mut index.every_host);
             list.push(Entry { id: RouteId(id), path: path(&route.path) });
         }
         // Exact before prefix, longer before shorter. The sort is stable, so equal ones keep the order of the file.
@@ -110,14 +198,14 @@ impl Index {
             PathPattern::Prefix(prefix) => usize::MAX - prefix.len(),
         };
         index.by_host.values_mut().for_each(|list| list.sort_by_key(order));
-        index.any_host.sort_by_key(order);
+        index.every_host.sort_by_key(order);
         index
     }
 
     fn find(&self, routes: &[Route], host: &str, path: &str, method: &Method) -> Result<RouteId, Miss> {
         let mut allowed: Vec<Method> = Vec::new();
-        let own = self.by_host.get(host).map(Vec::as_slice).unwrap_or_default();
-        for entry in own.iter().chain(&self.any_host).filter(|entry| entry.path.matches(path)) {
+        let of_host = self.by_host.of(host).into_iter().flatten().flatten();
+        for entry in of_host.chain(&self.every_host).filter(|entry| entry.path.matches(path)) {
             let route = &routes[entry.id.0];
             if route.methods.contains(method) {
                 return Ok(entry.id);
@@ -175,12 +263,65 @@ impl RouteTable {
     }
 }
 
+/// Has each route that takes `GET` take `HEAD` too: a server that supports the one supports the other (RFC 9110, section 9.1), and a handler answers it as
+/// `GET`, without a body. Unless another route of the same hosts and paths takes `HEAD`.
+pub fn take_head_with_get(routes: &mut [Route]) {
+    let place = |route: &Route| (route.host.clone(), route.path.reading());
+    let taken: HashSet<_> = routes.iter().filter(|route| route.methods.contains(&Method::HEAD)).map(place).collect();
+    for route in routes.iter_mut().filter(|route| !taken.contains(&place(route))) {
+        if let Some(at) = route.methods.iter().position(|method| *method == Method::GET) {
+            route.methods.insert(at + 1, Method::HEAD);
+        }
+    }
+}
+
+/// What is served under some server names: those that `host` matches and no more specific pattern of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteRoutes {
+    /// The names; every host stands for those that no route has.
+    pub host: HostPattern,
+    /// The providers of the routes that a request for such a name can belong to.
+    pub providers: BTreeSet<ProviderId>,
+    /// Whether one of these routes answers everyone.
+    pub answers_everyone: bool,
+}
+
+impl SiteRoutes {
+    /// Of the names of `host`, for which there are the routes that `serves` selects.
+    fn new(routes: &[Route], host: HostPattern, serves: impl Fn(&Route) -> bool) -> Self {
+        let served = || routes.iter().filter(|route| serves(route));
+        let providers = served().flat_map(|route| route.providers.iter().copied()).collect();
+        Self { host, providers, answers_everyone: served().any(|route| route.public_status().is_some()) }
+    }
+
+    /// Of clients that send no server name, and can ask for every host.
+    pub fn without_name(routes: &[Route]) -> Self {
+        Self::new(routes, HostPattern::Every, |_| true)
+    }
+}
+
+/// Every site of these routes. A name belongs to the one of its most specific pattern ([`HostMap::of`]). A request for it can belong to the routes of
+/// this pattern and of those that cover it, and to no other.
+pub fn sites(routes: &[Route]) -> Vec<SiteRoutes> {
+    let hosts: BTreeSet<&HostPattern> = routes.iter().map(|route| &route.host).chain([&HostPattern::Every]).collect();
+    let site = |host: &HostPattern| SiteRoutes::new(routes, host.clone(), |route| route.host.covers(host));
+    hosts.into_iter().map(site).collect()
+}
+
 impl PathPattern {
     /// Whether the pattern matches `path` (as sent, without the query).
     pub fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(exact) => **exact == *path,
             Self::Prefix(prefix) => path.starts_with(&**prefix),
+        }
+    }
+
+    /// Whether a path can match both patterns.
+    pub fn meets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(path), pattern) | (pattern, Self::Exact(path)) => pattern.matches(path),
+            (Self::Prefix(one), Self::Prefix(two)) => one.starts_with(&**two) || two.starts_with(&**one),
         }
     }
 

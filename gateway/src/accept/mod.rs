@@ -168,7 +168,7 @@ impl Acceptor {
         let descriptor = Rc::new(descriptor);
         let snapshot = context.snapshot();
         let limits = &snapshot.limits;
-        context.strangers.set_share(strangers::share(limits, context.workers(), snapshot.reads_strangers));
+        context.strangers.set_share(strangers::share(limits, context.workers(), snapshot.strangers_body));
         context.strangers.set_failures_per_second(limits.max_failed_handshakes_per_source_per_s);
         // Before the next accept, which may have to evict this one.
         let stranger = context.strangers.arrived(&descriptor, address.ip(), context.sweep.coarse());

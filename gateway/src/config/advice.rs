@@ -4,7 +4,6 @@
 //! Owns the reasons of these warnings. Must not change a section, and must not report an error.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use toml::Spanned;
 
@@ -17,11 +16,10 @@ use super::provider::RawProvider;
 use super::report::Report;
 use super::route::RawRoute;
 use super::tls::{RawTls, TlsSection};
-use super::warning::WarningKind;
+use super::warning::{RouteWarning, WarningKind};
 use hookgate_core::auth::Binding;
 use hookgate_core::identity::revocation::{ListSigner, Provenance, RevocationList, RevocationScope};
-use hookgate_core::identity::{Condition, Profile, Provider, ProviderId, printable_name};
-use hookgate_core::limits::Limits;
+use hookgate_core::identity::{Condition, OnFailure, Profile, Provider, ProviderId, printable_name};
 use hookgate_core::route::{PathPattern, Route};
 
 /// A name that differs from a documented one by so many characters or fewer is taken for a mistyped one.
@@ -40,7 +38,6 @@ pub(super) struct Parsed<'a> {
     pub(super) routes: &'a [Route],
     pub(super) proofs: &'a Proofs,
     pub(super) raw_limits: Option<&'a RawLimits>,
-    pub(super) limits: &'a Limits,
     pub(super) raw_tls: Option<&'a RawTls>,
     pub(super) tls: &'a TlsSection,
 }
@@ -60,6 +57,8 @@ pub(super) fn advise(parsed: &Parsed<'_>, report: &mut Report<'_>) {
     }
     shared_certificates(parsed, report);
     timeouts(parsed, report);
+    public_routes(parsed, report);
+    shared_handlers(parsed, report);
     handshakes(parsed, report);
 }
 
@@ -86,7 +85,7 @@ fn paths(parsed: &Parsed<'_>, report: &mut Report<'_>) {
         let PathPattern::Exact(path) = &route.path else { continue };
         let is_slashed = path.len() > 1 && path.ends_with('/');
         // Without the slash, another route can take it.
-        let is_taken = |other: &Route| other.host == route.host && other.path.matches(path.trim_end_matches('/'));
+        let is_taken = |other: &Route| other.host.covers(&route.host) && other.path.matches(path.trim_end_matches('/'));
         if is_slashed && !parsed.routes.iter().any(is_taken) {
             let at = raw.get_ref().path.as_ref().map_or_else(|| raw.span(), Spanned::span);
             report.warn_at(&at, WarningKind::SlashedPath { path: path.to_string() });
@@ -232,22 +231,94 @@ fn shared_certificates(parsed: &Parsed<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// Warns of a time-out that is longer than that of the sender with the shortest one. The default of hookgate is a note.
+/// Warns of a time-out that is longer than that of the sender with the shortest one: of a route, and of `[limits]` for the others. The default
+/// of hookgate is a note. The sender to a durable route does not wait for the handler.
 fn timeouts(parsed: &Parsed<'_>, report: &mut Report<'_>) {
     let timed = parsed.raw_providers.iter().enumerate().filter_map(|(index, raw)| {
-        parsed.routes_of(index).next()?;
         let timeout = parsed.preset(raw.get_ref())?.answer_timeout()?;
-        Some((timeout, raw.get_ref().name.as_ref()?.get_ref().clone(), raw.get_ref().preset.as_ref()?))
+        Some((index, timeout, raw.get_ref().name.as_ref()?.get_ref(), raw.get_ref().preset.as_ref()?))
     });
-    let Some((sender, provider, preset)) = timed.min_by_key(|(timeout, ..)| *timeout) else { return };
-    let handler: Duration = parsed.limits.handler_timeout;
-    if handler <= sender {
-        return;
+    let timed: Vec<_> = timed.collect();
+    // The time-outs of sender and handler in milliseconds, the provider, and its preset.
+    let mut of_others: Option<(u128, u128, &String, &Spanned<String>)> = None;
+    for (route, raw) in parsed.routes.iter().zip(parsed.raw_routes) {
+        let admits = |index: usize| route.providers.iter().any(|ProviderId(id)| usize::from(*id) == index);
+        let first = timed.iter().filter(|(index, ..)| admits(*index)).min_by_key(|(_, timeout, ..)| *timeout);
+        let Some((_, sender, provider, preset)) = first.filter(|_| !raw.get_ref().written_delivery().is_durable())
+        else {
+            continue;
+        };
+        let handler = route.limits.handler_timeout;
+        if handler <= *sender {
+            continue;
+        }
+        let (handler_ms, sender_ms) = (handler.as_millis(), sender.as_millis());
+        match &raw.get_ref().handler_timeout_ms {
+            Some(at) => {
+                let provider = (*provider).clone();
+                report.warn(at, WarningKind::SlowerThanSender { provider, handler_ms, sender_ms });
+            }
+            None if of_others.is_none_or(|(shortest, ..)| sender_ms < shortest) => {
+                of_others = Some((sender_ms, handler_ms, provider, preset));
+            }
+            None => {}
+        }
     }
-    let (handler_ms, sender_ms) = (handler.as_millis(), sender.as_millis());
+    let Some((sender_ms, handler_ms, provider, preset)) = of_others else { return };
     match parsed.raw_limits.and_then(|limits| limits.handler_timeout_ms.as_ref()) {
-        Some(at) => report.warn(at, WarningKind::SlowerThanSender { provider, handler_ms, sender_ms }),
+        Some(at) => {
+            report.warn(at, WarningKind::SlowerThanSender { provider: provider.clone(), handler_ms, sender_ms });
+        }
         None => report.note_about(preset, WarningKind::DefaultSlowerThanSender { handler_ms, sender_ms }),
+    }
+}
+
+/// Warns of routes whose handler gets their requests, without a prefix, under paths of another route, whose demands are not met then.
+fn shared_handlers(parsed: &Parsed<'_>, report: &mut Report<'_>) {
+    let own = |index: usize| parsed.proofs.routes.get(index).is_some_and(Option::is_some);
+    let stripped = parsed.routes.iter().zip(parsed.raw_routes).enumerate();
+    for (index, (route, raw)) in stripped.filter(|(_, (route, _))| route.strip_prefix.is_some()) {
+        let paths = route.path_at_handler();
+        let is_reached = |(at, other): &(usize, &Route)| {
+            let is_same = *at == index || other.providers == route.providers && !own(*at) && !own(index);
+            let shares_host = route.host.covers(&other.host) || other.host.covers(&route.host);
+            let shares_method = other.methods.iter().any(|method| route.methods.contains(method));
+            !is_same
+                && shares_host
+                && shares_method
+                && other.handler() == route.handler()
+                && paths.meets(&other.path_at_handler())
+        };
+        let (Some((_, other)), Some(at)) =
+            (parsed.routes.iter().enumerate().find(is_reached), &raw.get_ref().strip_prefix)
+        else {
+            continue;
+        };
+        report.warn(at, RouteWarning::SharedHandler { name: other.name.to_string() }.into());
+    }
+}
+
+/// Warns of routes that answer everyone, but at some host come after another route. Notes where they make peers without a certificate hear more.
+fn public_routes(parsed: &Parsed<'_>, report: &mut Report<'_>) {
+    let asks = |route: &Route| {
+        let mut providers = route.providers.iter().filter_map(|ProviderId(id)| parsed.providers.get(usize::from(*id)));
+        providers.any(|provider| provider.on_failure == OnFailure::Abort)
+    };
+    for (route, raw) in parsed.routes.iter().zip(parsed.raw_routes) {
+        let (PathPattern::Exact(path), Some(respond)) = (&route.path, &raw.get_ref().respond) else { continue };
+        let at = raw.get_ref().path.as_ref().map_or_else(|| raw.span(), Spanned::span);
+        let comes_first = |other: &&Route| {
+            let is_narrower = route.host.covers(&other.host) && other.host != route.host;
+            is_narrower && other.path.matches(path) && other.methods.iter().any(|method| route.methods.contains(method))
+        };
+        if let Some(other) = parsed.routes.iter().find(comes_first) {
+            let (path, host, name) = (path.to_string(), other.host.to_string(), other.name.to_string());
+            report.warn_at(&at, RouteWarning::PublicRouteBehind { path, host, name }.into());
+        }
+        let shares_names = |other: &&Route| route.host.covers(&other.host) || other.host.covers(&route.host);
+        if parsed.routes.iter().filter(shares_names).any(asks) {
+            report.note_about(respond, RouteWarning::PublicRouteAsks.into());
+        }
     }
 }
 

@@ -10,9 +10,9 @@ use super::certificate::{RawCertificate, ServerCertificate, covers};
 use super::provider::RawProvider;
 use super::report::Report;
 use super::route::RawRoute;
-use super::warning::WarningKind;
+use super::warning::{RouteWarning, WarningKind};
 use hookgate_core::identity::{self, Provider, ProviderId};
-use hookgate_core::route::Route;
+use hookgate_core::route::{HostPattern, Route};
 
 /// The required sections, in the order of the counts of [`expect_sections`], and what to write.
 const SECTIONS: [(&str, &str); 3] = [
@@ -54,11 +54,11 @@ pub(super) fn certificates(
     routes: &[Route],
     report: &mut Report<'_>,
 ) {
-    if routes.iter().any(|route| route.host.is_none()) {
+    if routes.iter().any(|route| route.host == HostPattern::Every) {
         return;
     }
     for (certificate, raw) in certificates.iter().zip(raw) {
-        let used = routes.iter().filter_map(|route| route.host.as_deref()).any(|host| is_for(certificate, host));
+        let used = routes.iter().any(|route| certificate.names.iter().any(|name| meets(name, &route.host)));
         // There is a warning of its own about a certificate without names.
         if !used && !certificate.names.is_empty() {
             report.warn(raw, WarningKind::NamesWithoutRoute { names: certificate.names.join(", ") });
@@ -83,35 +83,56 @@ pub(super) fn authority_names(
         return;
     }
     report.warn_about_document(WarningKind::ManyAuthorityNames { host: None });
-    let mut warned: Vec<&str> = Vec::new();
+    let mut warned: Vec<&HostPattern> = Vec::new();
     for (route, raw) in routes.iter().zip(raw) {
-        let Some(host) = route.host.as_deref() else { continue };
-        let serves = |other: &&Route| other.host.as_deref().is_none_or(|other| other == host);
+        let host = &route.host;
+        let Some(text) = host.as_str() else { continue };
+        let serves = |other: &&Route| other.host.covers(host);
         if !warned.contains(&host) && !fits(&mut routes.iter().filter(serves)) {
             warned.push(host);
-            report.warn(raw, WarningKind::ManyAuthorityNames { host: Some(host.to_owned()) });
+            report.warn(raw, WarningKind::ManyAuthorityNames { host: Some(text.to_owned()) });
         }
     }
 }
 
-/// Warns of hosts of routes that no certificate is for.
+/// Warns of hosts of routes that no certificate is for, or of whose names only some have one.
 pub(super) fn hosts(
     routes: &[Route],
     raw: &[Spanned<RawRoute>],
     certificates: &[ServerCertificate],
     report: &mut Report<'_>,
 ) {
-    let mut warned: Vec<&str> = Vec::new();
+    let mut warned: Vec<&HostPattern> = Vec::new();
+    let names = || certificates.iter().flat_map(|certificate| &certificate.names).map(String::as_str);
     for (route, raw) in routes.iter().zip(raw) {
-        let Some(host) = route.host.as_deref() else { continue };
-        if !warned.contains(&host) && !certificates.iter().any(|certificate| is_for(certificate, host)) {
-            warned.push(host);
-            let at = raw.get_ref().host_at().unwrap_or(raw.span());
-            report.warn_at(&at, WarningKind::HostWithoutCertificate { host: host.to_owned() });
+        let Some(text) = route.host.as_str() else { continue };
+        if warned.contains(&&route.host) || names().any(|name| is_for(name, &route.host)) {
+            continue;
         }
+        warned.push(&route.host);
+        let (host, some) = (text.to_owned(), names().filter(|name| meets(name, &route.host)));
+        let names: BTreeSet<&str> = some.collect();
+        let kind = match names.is_empty() {
+            true => WarningKind::HostWithoutCertificate { host },
+            false => {
+                let names = names.into_iter().collect::<Vec<_>>().join(", ");
+                RouteWarning::WildcardInPart { host, names }.into()
+            }
+        };
+        report.warn_at(&raw.get_ref().host_at().unwrap_or(raw.span()), kind);
     }
 }
 
-fn is_for(certificate: &ServerCertificate, host: &str) -> bool {
-    certificate.names.iter().any(|name| covers(name, host))
+/// Whether a certificate with this name is one for every host of the pattern.
+fn is_for(name: &str, host: &HostPattern) -> bool {
+    match host {
+        HostPattern::Exact(host) => covers(name, host),
+        HostPattern::Wildcard(text) => *name == **text,
+        HostPattern::Every => false,
+    }
+}
+
+/// Whether a certificate with this name is one for some host of the pattern.
+fn meets(name: &str, host: &HostPattern) -> bool {
+    is_for(name, host) || !name.starts_with('*') && host.matches(name)
 }

@@ -64,6 +64,11 @@ pub(super) struct Written<'r> {
 }
 
 impl<'r> Written<'r> {
+    /// Whether hookgate answers for the handler.
+    pub(super) fn is_durable(self) -> bool {
+        self.durable_delivery().is_some()
+    }
+
     /// `delivery`, if it is durable.
     fn durable_delivery(self) -> Option<&'r Spanned<RawDelivery>> {
         self.delivery.filter(|raw| *raw.get_ref() == RawDelivery::Durable)

@@ -11,6 +11,7 @@ mod problem;
 mod proof;
 mod ranges;
 mod revocation;
+mod route;
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -29,6 +30,7 @@ pub(super) use self::problem::nearest;
 pub use self::proof::ProofProblem;
 pub use self::ranges::RangeProblem;
 pub use self::revocation::RevocationProblem;
+pub use self::route::RouteProblem;
 
 /// All errors of a configuration, in the order of the lines; at least one.
 #[derive(Debug)]

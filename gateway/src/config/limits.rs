@@ -1,6 +1,6 @@
 //! `[limits]`: the bounds of the data plane.
 //!
-//! Owns the smallest and largest value of each. What a limit means, and its default, are in `hookgate_core::limits`.
+//! Owns the smallest and largest value of each, also of those that a route can have of its own. What a limit means, and its default, are in `hookgate_core::limits`.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -11,7 +11,7 @@ use super::report::Report;
 use hookgate_core::limits::Limits;
 
 /// At most an hour. A webhook that takes longer has failed.
-const TIMEOUT: Bound = Bound::new(1, 3_600_000, " ms");
+pub(super) const TIMEOUT: Bound = Bound::new(1, 3_600_000, " ms");
 /// A large host can hold a million sockets.
 const CONNECTIONS: Bound = Bound::new(1, 1_000_000, "");
 /// hyper refuses a read buffer below 8 KiB (`http1::Builder::max_buf_size`).
@@ -19,7 +19,7 @@ const HEAD_BYTES: Bound = Bound::new(8 * 1024, 1024 * 1024, " bytes");
 /// hyper allocates room for all of them at once (`http1::Builder::max_headers`).
 const HEADERS: Bound = Bound::new(1, 1024, "");
 /// A whole body is held in memory.
-const BODY_BYTES: Bound = Bound::new(1, 1024 * 1024 * 1024, " bytes");
+pub(super) const BODY_BYTES: Bound = Bound::new(1, 1024 * 1024 * 1024, " bytes");
 /// More memory than a host has.
 const BUFFERED_BYTES: Bound = Bound::new(1, 1024 * 1024 * 1024 * 1024, " bytes");
 /// 0 takes nothing ahead. More memory for one answer than for one body has no use.
@@ -37,7 +37,7 @@ const CACHE_ENTRIES: Bound = Bound::new(0, 1_000_000, "");
 /// At most a week.
 const CACHE_TTL: Bound = Bound::new(1, 7 * 24 * 3600, " s");
 /// Each request needs two sockets, of hookgate and of the handler.
-const IN_FLIGHT: Bound = Bound::new(1, 65_536, "");
+pub(super) const IN_FLIGHT: Bound = Bound::new(1, 65_536, "");
 /// The largest `max_connections`: no more requests can wait.
 const WAITING: Bound = Bound::new(0, 1_000_000, "");
 /// An entry takes about 56 bytes (`auth::replay`), so the maximum is about 560 MB.

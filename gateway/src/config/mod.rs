@@ -93,7 +93,7 @@ pub use self::durable::{Durable, OrderBy};
 pub(crate) use self::error::one_line;
 pub use self::error::{
     CertificateProblem, ConfigError, ConfigErrors, DurableProblem, FileForm, FleetProblem, Location, OtherAnchor,
-    PresetProblem, Problem, ProofProblem, RangeProblem, RevocationProblem, is_of_host,
+    PresetProblem, Problem, ProofProblem, RangeProblem, RevocationProblem, RouteProblem, is_of_host,
 };
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
@@ -112,7 +112,7 @@ pub use self::proof::{Addition, AdditionForm, FileKind, Proofs, Usual};
 pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};
 pub use self::state::{Deliveries, OnStateFailure, State};
 pub use self::tls::TlsSection;
-pub use self::warning::{Warning, WarningKind};
+pub use self::warning::{RouteWarning, Warning, WarningKind};
 
 /// The whole configuration, within its bounds.
 #[derive(Debug)]
@@ -295,17 +295,17 @@ impl Config {
         let listen = listen::listen(raw.listen, &mut report);
         let certificates = certificate::certificates(raw_certificates, &mut report);
         let mut key_sources = KeySources::new(elements(raw.key_source.as_ref()), &mut report);
+        let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
         let presets = Presets::load(raw.presets.as_ref(), &mut report);
         let ParsedProviders { providers, proofs: provider_proofs, fetched_lists, names } =
             provider::providers(raw_providers, &presets, &mut key_sources, &mut report);
         presets.warn_of_unusable(&mut report);
         let ParsedRoutes { routes, proofs: route_proofs, durable } =
-            route::routes(raw_routes, &names, &mut key_sources, &mut report);
+            route::routes(raw_routes, &names, &limits, &mut key_sources, &mut report);
         let key_sources = key_sources.finish(&mut report);
         let proofs = Proofs { providers: provider_proofs, routes: route_proofs, key_sources };
         let counts = [raw_certificates.len(), raw_providers.len(), raw_routes.len()];
         coverage::expect_sections(counts, &mut report);
-        let limits = limits::limits(raw.limits.as_ref().map(Spanned::get_ref), &mut report);
         let metrics = listen::metrics(raw.metrics, listen.as_ref(), &mut report);
         let admin = admin::admin(raw.admin, listen.as_ref(), metrics.as_ref(), &mut report);
         let log = log::log(raw.log.as_ref(), &mut report);
@@ -351,7 +351,6 @@ impl Config {
                 routes: &routes,
                 proofs: &proofs,
                 raw_limits: raw.limits.as_ref().map(Spanned::get_ref),
-                limits: &limits,
                 raw_tls: raw.tls.as_ref().map(Spanned::get_ref),
                 tls: &tls,
             },

@@ -1,7 +1,10 @@
-//! `[[route]]`: host, path and methods, the providers, and the handler.
+//! `[[route]]`: host, path and methods, the providers, the handler, and bounds of its own ([`bounds`]).
 //!
 //! Owns the syntax of each, and that no two routes take the same request. Finds no route for a request: `hookgate_core::route`
 //! does.
+
+mod bounds;
+mod public;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,10 +17,11 @@ use hyper::Method;
 use serde::Deserialize;
 use toml::Spanned;
 
+use self::bounds::Counted;
 use super::client_certificate;
 use super::document::{self, WordOr};
 use super::durable::{self, Durable, RawDelivery, RawDurable, Written};
-use super::error::{CertificateProblem, Problem};
+use super::error::{CertificateProblem, Problem, RouteProblem};
 use super::key_source::KeySources;
 use super::length;
 use super::proof::{self, RawClause, RawReplay};
@@ -25,7 +29,10 @@ use super::provider::ProviderNames;
 use super::report::Report;
 use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::ProviderId;
-use hookgate_core::route::{Handler, PathFault, PathPattern, Route};
+use hookgate_core::limits::Limits;
+use hookgate_core::route::{
+    Handler, HostPattern, PathFault, PathPattern, Route, StripPrefix, StripPrefixError, take_head_with_get,
+};
 
 /// The most routes of a file. Each name becomes a metric label.
 const MAXIMUM_ROUTES: usize = 4096;
@@ -39,6 +46,7 @@ const MAXIMUM_NAME_BYTES: usize = 128;
 const MAXIMUM_SOCKET_BYTES: usize = 107;
 
 const WRITE_PATH: &str = "path = \"/pagerduty\", or \"/pagerduty/*\" for every path below it";
+const WRITE_PUBLIC_PATH: &str = "path = \"/healthz\"";
 const WRITE_PROVIDERS: &str =
     "providers = [\"pagerduty\"] (the names of the [[provider]] sections whose requests this route takes)";
 const EXAMPLE_HANDLER: &str = "unix:/run/app/hook.sock";
@@ -55,12 +63,17 @@ pub(super) struct RawRoute {
     methods: Option<Spanned<Vec<Spanned<String>>>>,
     providers: Option<Spanned<Vec<Spanned<String>>>>,
     handler: Option<Spanned<String>>,
-    client_cert_chain: Option<bool>,
+    pub(super) respond: Option<Spanned<i64>>,
+    client_cert_chain: Option<Spanned<bool>>,
     pub(super) proof: Option<Spanned<WordOr<RawClause>>>,
     replay: Option<Spanned<WordOr<RawReplay>>>,
     delivery: Option<Spanned<RawDelivery>>,
     #[serde(default, deserialize_with = "document::table")]
     durable: Option<Spanned<RawDurable>>,
+    pub(super) handler_timeout_ms: Option<Spanned<i64>>,
+    pub(super) strip_prefix: Option<Spanned<String>>,
+    max_body_bytes: Option<Spanned<i64>>,
+    max_in_flight: Option<Spanned<i64>>,
 }
 
 impl RawRoute {
@@ -89,24 +102,33 @@ pub(super) struct ParsedRoutes {
 pub(super) fn routes(
     raw: &[Spanned<RawRoute>],
     names: &ProviderNames,
+    limits: &Limits,
     sources: &mut KeySources<'_>,
     report: &mut Report<'_>,
 ) -> ParsedRoutes {
     let mut earlier = EarlierRoutes::default();
+    let mut counted = Counted::default();
     let mut parsed = ParsedRoutes { routes: Vec::new(), proofs: Vec::new(), durable: Vec::new() };
     for raw in length::first(raw, MAXIMUM_ROUTES, report) {
         let RawRoute { proof, replay, .. } = raw.get_ref();
-        let route = parse(raw, names, report);
+        let route = parse(raw, names, limits, report);
         let name = route.as_ref().map_or("", |route| &route.name);
         let proof = proof::of_route(proof.as_ref(), replay.as_ref(), name, sources, report);
         if let Some(route) = route {
             check_certificates(raw, &route, proof.as_ref().and_then(Option::as_deref), names, report);
             earlier.add(raw, &route, report);
-            parsed.durable.push(durable::durable(raw.get_ref().written_delivery(), &route, report));
+            counted.add(raw.get_ref(), &route);
+            let stored = match route.handler() {
+                Some(_) => durable::durable(raw.get_ref().written_delivery(), &route, report),
+                None => None,
+            };
+            parsed.durable.push(stored);
             parsed.routes.push(route);
             parsed.proofs.extend(proof);
         }
     }
+    counted.check_names(&parsed.routes, report);
+    take_head_with_get(&mut parsed.routes);
     parsed
 }
 
@@ -131,8 +153,11 @@ fn check_certificates(
     }
 }
 
-fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, report: &mut Report<'_>) -> Option<Route> {
+fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, limits: &Limits, report: &mut Report<'_>) -> Option<Route> {
     let fields = raw.get_ref();
+    if let Some(respond) = &fields.respond {
+        return public::parse(raw, respond, report);
+    }
     let host = fields.host.as_ref().map(|host| parsed(host, parse_host, report));
     let path = required(raw, fields.path.as_ref(), "path", WRITE_PATH, report);
     let path = path.and_then(|path| parsed(path, parse_path, report));
@@ -142,14 +167,18 @@ fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, report: &mut Report<'_>
     let providers = required(raw, fields.providers.as_ref(), "providers", WRITE_PROVIDERS, report);
     let providers = providers.and_then(|providers| parse_providers(providers, names, report));
     let name = fields.name.as_ref().map(|name| parsed(name, parse_name, report));
+    let limits = bounds::bounds(fields, limits, report);
 
-    let (path, host) = (path?, host.map_or(Some(None), |host| host.map(Some))?);
+    let (path, host) = (path?, host.unwrap_or(Some(HostPattern::Every))?);
+    let strip_prefix =
+        fields.strip_prefix.as_ref().and_then(|raw| parsed(raw, |text| strip_prefix(text, &path), report));
     let name = match name {
         Some(name) => name?,
-        None => Arc::from(format!("{}{}", host.as_deref().unwrap_or_default(), path_text(&path))),
+        None => Arc::from(format!("{host}{}", path_text(&path))),
     };
-    let client_cert_chain = fields.client_cert_chain.unwrap_or(false);
-    Some(Route { name, host, path, methods: methods?, providers: providers?, handler: handler?, client_cert_chain })
+    let client_cert_chain = fields.client_cert_chain.as_ref().is_some_and(|raw| *raw.get_ref());
+    let route = Route::new(name, path, providers?, handler?);
+    Some(Route { host, methods: methods?, client_cert_chain, strip_prefix, limits, ..route })
 }
 
 /// The value of a required key. Reports its absence.
@@ -179,14 +208,16 @@ fn parse_name(text: &str) -> Result<Arc<str>, Problem> {
     Ok(Arc::from(text))
 }
 
-/// Parses a host name (RFC 1123), an IPv4 address, or an IPv6 address in brackets, as the Host field has them.
-fn parse_host(text: &str) -> Result<Arc<str>, Problem> {
+/// Parses a host name (RFC 1123), an IPv4 address, or an IPv6 address in brackets, as the Host field has them; or the wildcard of a domain.
+fn parse_host(text: &str) -> Result<HostPattern, Problem> {
     let lower = text.to_ascii_lowercase();
     let label = |label: &str| {
         let characters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
         (1..=63).contains(&label.len()) && characters
     };
     let bracketed = lower.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let domain = lower.strip_prefix("*.");
+    let is_number = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit());
     let write = if let Some(inside) = bracketed {
         inside.parse::<Ipv6Addr>().is_err().then_some("write an IPv6 address between the brackets")
     } else if !lower.is_ascii() {
@@ -195,18 +226,22 @@ fn parse_host(text: &str) -> Result<Arc<str>, Problem> {
         Some("write it without a scheme")
     } else if lower.contains(':') {
         Some("write it without a port")
-    } else if lower.contains('*') {
-        Some("write one route per host instead of a wildcard, or remove host to match every host")
+    } else if domain.unwrap_or(&lower).contains('*') {
+        Some(
+            "\"*\" is allowed only as the whole first label, such as \"*.example.com\"; remove host to match every host",
+        )
+    } else if domain.is_some_and(|domain| domain.rsplit('.').next().is_some_and(is_number)) {
+        Some("a wildcard is for names; write an address as it is")
     } else if lower.ends_with('.') {
         Some("write it without the trailing dot")
-    } else if lower.len() > 253 || !lower.split('.').all(label) {
+    } else if lower.len() > 253 || !domain.unwrap_or(&lower).split('.').all(label) {
         Some("write a host name such as \"hooks.example.com\"")
     } else {
         None
     };
     match write {
         Some(write) => Err(Problem::Host { text: text.to_owned(), write }),
-        None => Ok(Arc::from(lower)),
+        None => Ok(HostPattern::new(&lower)),
     }
 }
 
@@ -253,6 +288,22 @@ fn parse_path(text: &str) -> Result<PathPattern, Problem> {
             fail("an encoded \"?\" or \"#\" before \"/*\" would begin the query; write it without")
         }
     }
+}
+
+/// Parses what is taken away from the begin of paths of `path`.
+fn strip_prefix(text: &str, path: &PathPattern) -> Result<StripPrefix, Problem> {
+    let prefix =
+        StripPrefix::new(text).map_err(|source| RouteProblem::StripPrefix { text: text.to_owned(), source })?;
+    if prefix.is_above(path) {
+        return Ok(prefix);
+    }
+    let shown = path_text(path);
+    let write = shown.trim_end_matches("/*").to_owned();
+    let problem = match write.as_str() {
+        "" | "/" => RouteProblem::StripPrefix { text: text.to_owned(), source: StripPrefixError::Nothing },
+        _ => RouteProblem::StripPrefixElsewhere { prefix: text.to_owned(), path: shown, write },
+    };
+    Err(problem.into())
 }
 
 fn path_text(path: &PathPattern) -> String {
@@ -353,7 +404,7 @@ impl EarlierRoutes {
             PathPattern::Exact(_) => path_text(&route.path),
             PathPattern::Prefix(_) => path_text(&route.path.reading()),
         };
-        let place = format!("{}{path}", route.host.as_deref().unwrap_or_default());
+        let place = format!("{}{path}", route.host);
         let methods = self.requests.entry(place).or_default();
         let taken = methods.iter().find(|(method, _)| route.methods.contains(method));
         if let Some((method, earlier)) = taken {

@@ -14,6 +14,7 @@ mod inventory;
 mod preset_files;
 mod presets;
 mod proofs;
+mod routes;
 mod senders;
 mod strength;
 mod warnings;

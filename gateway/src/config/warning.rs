@@ -2,6 +2,8 @@
 //!
 //! Owns these messages. Must not decide: the sections find the reasons.
 
+mod route;
+
 use std::fmt;
 use std::path::PathBuf;
 
@@ -10,6 +12,8 @@ use hookgate_core::identity::AnchorFlaw;
 use time::Date;
 
 use super::error::{Location, one_line};
+
+pub use self::route::RouteWarning;
 
 /// A warning and its location. hookgate starts in spite of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -193,7 +197,7 @@ pub enum WarningKind {
     SlowerThanSender {
         /// The provider.
         provider: String,
-        /// The time-out of `[limits]`, in milliseconds.
+        /// The time-out of the route or of `[limits]`, in milliseconds.
         handler_ms: u128,
         /// That of the sender, in milliseconds.
         sender_ms: u128,
@@ -231,6 +235,8 @@ pub enum WarningKind {
         /// The host.
         host: String,
     },
+    /// Something about the hosts of routes.
+    Route(RouteWarning),
     /// More names of authorities than a CertificateRequest can list.
     ManyAuthorityNames {
         /// The host; `None` for clients that send no server name.
@@ -284,6 +290,12 @@ pub enum WarningKind {
         /// The page to compare it with.
         page: String,
     },
+}
+
+impl From<RouteWarning> for WarningKind {
+    fn from(warning: RouteWarning) -> Self {
+        Self::Route(warning)
+    }
 }
 
 impl WarningKind {
@@ -400,7 +412,7 @@ impl fmt::Display for WarningKind {
             Self::DefaultSlowerThanSender { handler_ms, sender_ms } => write!(
                 formatter,
                 "this sender waits {sender_ms} ms for the answer, and without handler_timeout_ms in [limits], a handler may take \
-                 {handler_ms} ms; write handler_timeout_ms = {sender_ms} if its handler can be slow"
+                 {handler_ms} ms; write handler_timeout_ms = {sender_ms} there or in the route if its handler can be slow"
             ),
             Self::SenderWithoutVersion { provider, versions, key } => {
                 let versions: Vec<String> = versions.iter().map(|version| format!("TLS {version}")).collect();
@@ -453,6 +465,7 @@ impl fmt::Display for WarningKind {
                      this name"
                 )
             }
+            Self::Route(warning) => write!(formatter, "{warning}"),
             Self::ManyAuthorityNames { host } => write!(
                 formatter,
                 "the trust anchors for {} have more names than a TLS message can list, so no names are sent, and a sender with several \

@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::endpoint;
 use crate::config::{Config, KeyOrigin, RangeUrl};
 use hookgate_core::limits::Limits;
+use hookgate_core::route::Route;
 
 /// Descriptors of a worker beside its sockets: ring, epoll instance, event counter, and what its runtime duplicates. Two were counted
 /// with io_uring_direct, four with epoll and five with io_uring.
@@ -73,7 +74,7 @@ impl Descriptors {
         let limit = getrlimit(Resource::Nofile)
             .current
             .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let handlers: HashSet<_> = config.routes.iter().map(|route| &route.handler).collect();
+        let handlers: HashSet<_> = config.routes.iter().filter_map(Route::handler).collect();
         let is_fetched = |origin: &KeyOrigin| matches!(origin, KeyOrigin::Url { .. });
         let keys = config.proofs.key_sources.iter().filter(|source| is_fetched(&source.origin)).count();
         // A list that several providers name counts for each.

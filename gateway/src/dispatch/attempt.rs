@@ -85,10 +85,10 @@ async fn ask(
     waiting: &Waiting,
     outgoing: &Outgoing<'_>,
 ) -> Attempted {
-    let handler = &snapshot.routes.route(route).handler;
+    let route = snapshot.routes.route(route);
     let (began, mut answered) = (Instant::now(), None);
-    let limits = HandlerLimits::share(&snapshot.limits, 1);
-    let answer = dispatcher.upstream.forward(outgoing, handler, limits, &mut answered).await;
+    let limits = HandlerLimits::share(&snapshot.limits, &route.limits, 1);
+    let answer = dispatcher.upstream.forward(outgoing, route, limits, &mut answered).await;
     let elapsed = answered.map_or_else(|| began.elapsed(), |then| then.saturating_duration_since(began));
     let (fate, status) = match answer {
         Ok(answer) => {

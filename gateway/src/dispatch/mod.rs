@@ -246,6 +246,9 @@ impl Rounds {
         self.dispatcher.upstream.retain(&self.snapshot.routes);
         let mut lanes = HashMap::new();
         for (index, route) in self.snapshot.routes.routes().iter().enumerate() {
+            if route.handler().is_none() {
+                continue;
+            }
             let id = RouteId(index);
             let own = self.snapshot.durable(id);
             // A direct route takes what was stored when it was durable. Of two with one name, the durable one; such names are its own.

@@ -17,7 +17,7 @@ use crate::metrics::requests::RequestLabels;
 use crate::recent::{Note, What};
 use hookgate_core::identity::{ProviderId, VerifiedChain};
 use hookgate_core::reject::{Refusal, Reject};
-use hookgate_core::route::RouteId;
+use hookgate_core::route::{Route, RouteId};
 
 /// The status in metrics and log for a peer that went away before its answer, as in nginx.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -260,8 +260,10 @@ impl Connection {
     fn log(&self, standing: &Standing, account: &Account, outcome: Outcome) {
         let rules = &standing.snapshot.access;
         let is_answered = outcome == Outcome::Answered;
-        let cause = if is_answered { None } else { self.cause(standing, account.refusal.as_ref()) };
-        if !rules.want(outcome, cause) || is_answered && !self.server.context.is_sampled(rules.sample) {
+        // Strangers, whom a public route answers, must not hide what senders got.
+        let is_of_sender = is_answered && (standing.verdict.is_ok() || self.exchange.is_proven());
+        let cause = if is_of_sender { None } else { self.cause(standing, account.refusal.as_ref()) };
+        if !rules.want(outcome, cause) || is_of_sender && !self.server.context.is_sampled(rules.sample) {
             return;
         }
         let (to_handler, handler) = account.times();
@@ -285,7 +287,7 @@ impl Connection {
             handler,
             stored: account.stored,
             duration: Some(account.began.elapsed()),
-            sample: if is_answered { rules.sample } else { 1 },
+            sample: if is_of_sender { rules.sample } else { 1 },
             cause,
             ..self.record(standing)
         }
@@ -319,7 +321,7 @@ fn labels(standing: &Standing, route: Option<RouteId>, provider: Option<Provider
     let provider = provider.map(|id| &standing.snapshot.identity.provider(id).name);
     RequestLabels {
         route: route.map(|route| &route.name),
-        handler: route.map(|route| &*route.handler.socket),
+        handler: route.and_then(Route::handler).map(|handler| &*handler.socket),
         provider,
     }
 }

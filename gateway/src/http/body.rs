@@ -50,10 +50,10 @@ struct Share {
 }
 
 impl Share {
-    /// Each holds at least one body of the largest size.
-    fn new(limits: &Limits, workers: usize) -> Self {
-        let all = (limits.max_buffered_bytes / workers).max(limits.max_body_bytes);
-        Self { all, unproven: (all / UNPROVEN_PART).max(limits.max_body_bytes) }
+    /// Each holds at least one body of `most` bytes, the bound of the route.
+    fn new(limits: &Limits, most: usize, workers: usize) -> Self {
+        let all = (limits.max_buffered_bytes / workers).max(most);
+        Self { all, unproven: (all / UNPROVEN_PART).max(most) }
     }
 }
 
@@ -88,8 +88,8 @@ pub(super) struct BufferedBytes {
 }
 
 impl BufferedBytes {
-    fn new(connection: &Rc<Connection>, limits: &Limits, source: Source) -> Self {
-        let share = Share::new(limits, connection.server.context.workers());
+    fn new(connection: &Rc<Connection>, (limits, most): (&Limits, usize), source: Source) -> Self {
+        let share = Share::new(limits, most, connection.server.context.workers());
         Self { connection: Rc::clone(connection), bytes: 0, share, source }
     }
 
@@ -156,30 +156,30 @@ impl Pieces {
     }
 }
 
-/// Reads the whole body, within its bounds.
+/// Reads the whole body, within its bounds, one of which is `most` bytes (`max_body_bytes` of the route).
 ///
 /// # Errors
 ///
-/// `body_too_large` before more than `max_body_bytes` are held, `buffer_limit`, `request_timeout`, `malformed_request` if the
+/// `body_too_large` before more than `most` bytes are held, `buffer_limit`, `request_timeout`, `malformed_request` if the
 /// framing is broken, or why a stranger gave way to others.
 pub(super) async fn read_body(
     connection: &Rc<Connection>,
     mut body: Incoming,
-    limits: &Limits,
+    (limits, most): (&Limits, usize),
     source: Source,
 ) -> Result<Complete, Refusal> {
     let check = |total: usize| {
-        if total <= limits.max_body_bytes {
+        if total <= most {
             return Ok(());
         }
-        let detail = format!("The body is longer than {} bytes (max_body_bytes).", limits.max_body_bytes);
+        let detail = format!("The body is longer than {most} bytes (max_body_bytes).");
         Err(Refusal::new(Reject::BodyTooLarge, detail))
     };
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     check(announced)?;
     // A stranger does not get memory for what it announces.
     let expected = if source == Source::Stranger { 0 } else { announced };
-    let mut buffered = BufferedBytes::new(connection, limits, source);
+    let mut buffered = BufferedBytes::new(connection, (limits, most), source);
     buffered.cover(announced)?;
     let mut pieces = Pieces::default();
     while let Some(frame) = body.frame().await {
@@ -199,13 +199,10 @@ pub(super) async fn read_body(
 const MAX_UNADMITTED_BODY_BYTES: usize = 256 * 1024;
 
 /// Reads the body of a peer that is not admitted. Every byte counts when it is received, among those of strangers (`max_unadmitted_bytes`);
-/// nothing is reserved for what the peer announces. `None` if the body is too long or broken.
-pub(super) async fn read_unadmitted_body(
-    connection: &Connection,
-    mut body: Incoming,
-    limits: &Limits,
-) -> Option<Bytes> {
-    let most = limits.max_body_bytes.min(MAX_UNADMITTED_BODY_BYTES);
+/// nothing is reserved for what the peer announces. `None` if the body is broken, or longer than `most` bytes (`max_body_bytes` of the route) or than
+/// what is read of such a peer.
+pub(super) async fn read_unadmitted_body(connection: &Connection, mut body: Incoming, most: usize) -> Option<Bytes> {
+    let most = most.min(MAX_UNADMITTED_BODY_BYTES);
     let fits = |total: usize| total <= most;
     if !fits(usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)) {
         return None;
@@ -239,8 +236,8 @@ mod tests {
 
     #[test]
     fn a_part_of_the_bodies_is_for_requests_that_are_not_proven_yet() {
-        let limits = Limits { max_buffered_bytes: 800, max_body_bytes: 10, ..Limits::default() };
-        let share = Share::new(&limits, 2);
+        let limits = Limits { max_buffered_bytes: 800, ..Limits::default() };
+        let share = Share::new(&limits, 10, 2);
         let buffers = Buffers::default();
         assert!(buffers.take(100, Source::Unproven, share), "a quarter of 400");
         assert!(!buffers.take(1, Source::Unproven, share));
@@ -250,7 +247,7 @@ mod tests {
         assert!(buffers.take(100, Source::Certified, share) && !buffers.take(1, Source::Unproven, share));
         buffers.give_back(400, Source::Certified);
         assert_eq!((buffers.all.get(), buffers.unproven.get()), (0, 0));
-        let least = Share::new(&Limits { max_buffered_bytes: 12, max_body_bytes: 10, ..limits }, 4);
+        let least = Share::new(&Limits { max_buffered_bytes: 12, ..limits }, 10, 4);
         assert_eq!((least.all, least.unproven), (10, 10), "one body always has room");
     }
 

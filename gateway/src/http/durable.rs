@@ -32,7 +32,7 @@ pub(super) async fn store(
         return Err(Failure::after_body(unavailable("There is no state directory.")));
     };
     let duplicate_status = request.peer().proof_policy().duplicate_answer();
-    let held = fleet::claim(snapshot, delivery.as_ref(), duplicate_status, now).await?;
+    let held = fleet::claim(snapshot, snapshot.routes.route(route), delivery.as_ref(), duplicate_status, now).await?;
     let kept = delivery.iter().flat_map(|delivery| delivery.kept(now)).collect();
     let spooled = spool(store, snapshot, (route, rule), request, forwarded, kept).await;
     // Whatever is not stored is released: the sender may send it again.

@@ -12,8 +12,9 @@ use crate::fleet::{Claim, Held};
 use crate::snapshot::Snapshot;
 use hookgate_core::auth::Reservation;
 use hookgate_core::reject::{Refusal, Reject};
+use hookgate_core::route::Route;
 
-/// Beyond `handler_timeout_ms`: the wait for a place at the handler, and for the disk. After that, another host may claim the delivery.
+/// Beyond the `handler_timeout_ms` of the route: the wait for a place at the handler, and for the disk. After that, another host may claim the delivery.
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// Claims `delivery`. `None` if there is nothing to claim, or nobody to claim it from.
@@ -23,13 +24,14 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// Another host has it or had it, or the servers do not say.
 pub(super) async fn claim(
     snapshot: &Snapshot,
+    route: &Route,
     delivery: Option<&Reservation>,
     duplicate_status: Option<StatusCode>,
     now: UnixTime,
 ) -> Result<Option<Held>, Failure> {
     let (Some(fleet), Some(delivery)) = (&snapshot.fleet, delivery) else { return Ok(None) };
     let refused = |reject, detail: &str| Refusal::new(reject, detail);
-    match fleet.claim(delivery.kept(now).collect(), snapshot.limits.handler_timeout + MARGIN).await {
+    match fleet.claim(delivery.kept(now).collect(), route.limits.handler_timeout + MARGIN).await {
         Claim::Made(held) => Ok(Some(held)),
         Claim::Admitted => Ok(None),
         Claim::Taken => {

@@ -1,7 +1,7 @@
 //! HTTP over an established TLS connection: hyper, its limits, and hookgate's own answers.
 //!
 //! Owns the life of a connection after the handshake ([`connection`]; where it stands: `stage`; how it ends: `ending`), the steps of
-//! a request (`request`), what is counted and logged of it (`account`), the store of a durable route (`durable`), what speaks for a refused
+//! a request (`request`), what its head says of host and framing (`head`), what is counted and logged of it (`account`), the store of a durable route (`durable`), what speaks for a refused
 //! peer (`suspicion`), what one without a certificate learns (`uncertified`), and problem documents ([`problem`]). Must not touch a socket except through `tls::stream`. Trusts no
 //! request: `identity` and `auth` decide whether it is admitted.
 
@@ -13,6 +13,7 @@ mod durable;
 mod ending;
 mod exchange;
 mod fleet;
+mod head;
 pub mod problem;
 mod request;
 mod stage;
@@ -28,7 +29,7 @@ use crate::context::WorkerContext;
 pub use crate::upstream::Places;
 use crate::upstream::Upstream;
 
-pub use request::{check_direction, requested_host};
+pub use head::{check_direction, requested_host};
 pub use uncertified::Uncertified;
 pub use verdicts::{check_source, missed};
 

@@ -3,7 +3,6 @@
 //!
 //! Owns the order, and what is noted of it in the account. Must not decide what `route`, `auth` and `identity` decide.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,15 +11,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::http::uri::Authority;
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode};
 use rustls_pki_types::UnixTime;
 
 use super::answer::AnswerBody;
 use super::body::{self, read_body};
 use super::connection::{Connection, Standing};
+use super::head::{check_coding, check_direction, requested_host};
 use super::uncertified::Uncertified;
 use super::verdicts::{check_source, missed};
 use super::{durable, fleet, problem, suspicion};
@@ -32,7 +31,7 @@ use crate::upstream::{HandlerBody, HandlerLimits, Outgoing};
 use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Reservation, Unauthenticated};
 use hookgate_core::identity::{ChainRefusal, OnFailure, PeerChain, ProviderId, Suspect, VerifiedChain};
 use hookgate_core::reject::{Refusal, Reject};
-use hookgate_core::route::{Handler, Miss, RouteId};
+use hookgate_core::route::{Miss, Route, RouteId};
 
 /// Answers one request. Never fails: an error is an answer.
 pub(super) async fn handle(
@@ -45,6 +44,7 @@ pub(super) async fn handle(
     let response = match outcome {
         Ok(Answer::OfHandler(response)) => accepted(&connection, response, request_id),
         Ok(Answer::Stored(status)) => empty(&connection, status, &request_id),
+        Ok(Answer::Public { status, has_body }) => public(&connection, (status, has_body), &request_id),
         Err(failure) => refused(&connection, failure, &request_id),
     };
     connection.answered(response.status());
@@ -77,8 +77,7 @@ fn refused(connection: &Rc<Connection>, failure: Failure, request_id: &HeaderVal
         connection.exchange.leave_body_unread();
     }
     // A peer without an admitted certificate that has proven an earlier request keeps its connection.
-    let is_refused = connection.standing.borrow().verdict.is_err() && !connection.exchange.is_proven();
-    let close = is_refused || !body_read || connection.server.context.is_draining();
+    let close = is_unproven(connection) || !body_read || connection.server.context.is_draining();
     let types = connection.standing.borrow().snapshot.problem_types.clone();
     let response = problem::response(&refusal, request_id, &types, &allow, close);
     connection.refused(refusal);
@@ -96,7 +95,31 @@ fn empty(connection: &Rc<Connection>, status: StatusCode, request_id: &HeaderVal
     response
 }
 
-/// Who answers a request that every check has passed.
+/// The answer of a public route. The connection of a stranger ends with it, and so does one whose body would have to be read.
+fn public(
+    connection: &Rc<Connection>,
+    (status, has_body): (StatusCode, bool),
+    request_id: &HeaderValue,
+) -> Response<AnswerBody> {
+    if has_body {
+        connection.exchange.leave_body_unread();
+    } else {
+        connection.exchange.request_complete();
+    }
+    let mut response = empty(connection, status, request_id);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if has_body || is_unproven(connection) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Whether the peer has neither an admitted certificate, nor proven an earlier request.
+fn is_unproven(connection: &Connection) -> bool {
+    connection.standing.borrow().verdict.is_err() && !connection.exchange.is_proven()
+}
+
+/// Who answers a request that every check has passed, or that needs none.
 #[expect(
     clippy::large_enum_variant,
     reason = "it is returned at once, and a box would be an allocation for each request"
@@ -106,6 +129,8 @@ enum Answer {
     OfHandler(Response<HandlerBody>),
     /// hookgate, because the delivery is stored.
     Stored(StatusCode),
+    /// hookgate, because the route is public. The body, if it `has_body`, was not read.
+    Public { status: StatusCode, has_body: bool },
 }
 
 /// A refusal, and what the connection needs to know about it.
@@ -166,6 +191,9 @@ async fn process(
         .map_err(|miss| sender.hidden().unwrap_or_else(|| Failure::without_route(miss, &host, &head.method)))?;
     let route = snapshot.routes.route(route_id);
     connection.note(|account| account.route = Some(route_id));
+    if let Some(status) = route.public_status() {
+        return Ok(Answer::Public { status, has_body: !body.is_end_stream() });
+    }
     let Some(peer) = sender.admit(&snapshot, route_id)? else {
         let refused = sender.into_refusal(&route.providers);
         return Err(delayed_or_refused(connection, &snapshot, (refused, Some(route_id)), &head, body).await);
@@ -174,7 +202,8 @@ async fn process(
     connection.note(|account| account.provider = Some(provider_id));
     let provider_name = &snapshot.identity.provider(provider_id).name;
     check_source(snapshot.sources.get(provider), connection.address.ip(), provider_name)?;
-    let (body, mut buffered) = read_body(connection, body, &snapshot.limits, sender.source(connection)).await?;
+    let bounds = (&snapshot.limits, route.limits.max_body_bytes);
+    let (body, mut buffered) = read_body(connection, body, bounds, sender.source(connection)).await?;
     connection.exchange.request_complete();
     let duplicate_status = peer.proof_policy().duplicate_answer();
     let mut request = authenticate(connection, &snapshot, Candidate::new(peer, head, body))
@@ -190,6 +219,7 @@ async fn process(
         request_id,
         provider: &snapshot.provider_fields[provider],
         chain: route.client_cert_chain,
+        strip_prefix: route.strip_prefix.as_ref(),
     };
     let now = connection.server.context.now();
     if let Some(rule) = snapshot.durable(route_id) {
@@ -199,25 +229,25 @@ async fn process(
         return stored.map(Answer::Stored);
     }
     let request = Outgoing::of_authenticated(request, forwarded);
-    let held = fleet::claim(&snapshot, delivery.as_ref(), duplicate_status, now).await?;
-    hand_over(connection, &snapshot, &route.handler, request, (delivery, held, proof)).await.map(Answer::OfHandler)
+    let held = fleet::claim(&snapshot, route, delivery.as_ref(), duplicate_status, now).await?;
+    hand_over(connection, &snapshot, route, request, (delivery, held, proof)).await.map(Answer::OfHandler)
 }
 
 /// Forwards a request with this proof to the handler of a direct route, and takes its delivery if the handler did.
 async fn hand_over(
     connection: &Connection,
     snapshot: &Snapshot,
-    handler: &Handler,
+    route: &Route,
     request: Outgoing<'_>,
     (delivery, held, proof): (Option<Reservation>, Option<Held>, &'static str),
 ) -> Result<Response<HandlerBody>, Failure> {
     if delivery.is_some() && snapshot.deliveries.as_ref().is_some_and(|store| store.refuses()) {
         return Err(Failure::after_body(not_kept("The last write of the deliveries that were taken failed.")));
     }
-    let limits = HandlerLimits::share(&snapshot.limits, connection.server.context.workers());
+    let limits = HandlerLimits::share(&snapshot.limits, &route.limits, connection.server.context.workers());
     let (handed_over, mut answered) = (Instant::now(), None);
     connection.note(|account| (account.proof, account.handed_over) = (proof, Some(handed_over)));
-    let response = connection.server.upstream.forward(&request, handler, limits, &mut answered).await;
+    let response = connection.server.upstream.forward(&request, route, limits, &mut answered).await;
     connection.note(|account| account.handler = answered.map(|then| then.saturating_duration_since(handed_over)));
     let response = response.map_err(Failure::after_body)?;
     if let Some(delivery) = delivery
@@ -396,156 +426,5 @@ impl Connection {
             return Err(ChainRefusal::unidentified(refusal, OnFailure::Respond));
         };
         admission::judge(&self.server.context, snapshot, &site.scope, PeerChain::of_verified(chain))
-    }
-}
-
-/// The host that the request is for, in lower case, without port and trailing dot; empty if an HTTP/1.0 request names none. Usually it
-/// equals the `server_name` of the connection, and then nothing is parsed.
-///
-/// # Errors
-///
-/// `malformed_request`: there is no one host, or it is not well-formed.
-pub fn requested_host<'a>(head: &Parts, server_name: Option<&'a str>) -> Result<Cow<'a, str>, Refusal> {
-    let Parts { uri, headers, version, .. } = head;
-    let malformed = |detail: &str| Refusal::new(Reject::MalformedRequest, detail);
-    let mut fields = headers.get_all(HOST).iter();
-    let field = fields.next();
-    if fields.next().is_some() {
-        return Err(malformed("The request has more than one Host field (RFC 9112, section 3.2)."));
-    }
-    if field.is_none() && *version == Version::HTTP_11 {
-        return Err(malformed("The request has no Host field (RFC 9112, section 3.2)."));
-    }
-    let parsed;
-    let authority = match (uri.authority(), field) {
-        (Some(authority), _) => authority,
-        (None, None) => return Ok(Cow::Borrowed("")),
-        (None, Some(field)) if field.is_empty() => return Ok(Cow::Borrowed("")),
-        (None, Some(field)) => {
-            if let Some(name) = server_name.filter(|name| field == name && !name.ends_with('.')) {
-                return Ok(Cow::Borrowed(name));
-            }
-            parsed = Authority::try_from(field.as_bytes()).map_err(|_| {
-                malformed("The Host field is not a host with an optional port (RFC 9110, section 7.2).")
-            })?;
-            &parsed
-        }
-    };
-    if authority.as_str().contains('@') {
-        return Err(malformed("The host must not carry user information (RFC 9110, section 4.2.4)."));
-    }
-    let host = authority.host();
-    // RFC 3986, section 3.2.3: a colon and digits, possibly none. The parser accepts more: a handler could take another part of
-    // `[::1]8443` or `host:a` for the host. 65535 is the largest port of TCP.
-    let is_port = |rest: &str| {
-        let port = rest.strip_prefix(':');
-        port.is_some_and(|port| {
-            port.is_empty() || port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
-        })
-    };
-    if !authority.as_str().strip_prefix(host).is_some_and(|rest| rest.is_empty() || is_port(rest)) {
-        return Err(malformed(
-            "The host is followed by something else than a port up to 65535 (RFC 9110, section 7.2).",
-        ));
-    }
-    Ok(Cow::Owned(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()))
-}
-
-/// A connection is verified for one server name; a request for another host needs another connection (RFC 9110, 15.5.20).
-///
-/// # Errors
-///
-/// `misdirected`.
-pub fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refusal> {
-    match server_name {
-        Some(server_name) if server_name != host => Err(Refusal::new(
-            Reject::Misdirected,
-            format!(
-                "This connection is for the server name \"{server_name}\", not for the host of the request; open a connection for each host, \
-                 with it as the server name."
-            ),
-        )),
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// hyper undoes `chunked`, and ignores what comes before it; a handler would take a body that is still coded for the body itself.
-///
-/// # Errors
-///
-/// `transfer_coding_unknown`, or `malformed_request` if `chunked` is applied twice.
-pub(super) fn check_coding(headers: &HeaderMap, body: &Incoming) -> Result<(), Refusal> {
-    if body.size_hint().exact().is_some() {
-        return Ok(());
-    }
-    let fields = headers.get_all(TRANSFER_ENCODING).iter();
-    let codings = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    let (chunked, other): (Vec<&[u8]>, Vec<&[u8]>) =
-        codings.filter(|coding| !coding.is_empty()).partition(|coding| coding.eq_ignore_ascii_case(b"chunked"));
-    match (chunked.len(), other.len()) {
-        (1, 0) => Ok(()),
-        (_, 0) => {
-            let detail = "The body has the transfer coding \"chunked\" more than once (RFC 9112, section 6.1).";
-            Err(Refusal::new(Reject::MalformedRequest, detail))
-        }
-        _ => {
-            let detail =
-                "The body has a transfer coding other than \"chunked\"; send it without, or as a Content-Encoding.";
-            Err(Refusal::new(Reject::TransferCodingUnknown, detail))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
-
-    use super::*;
-
-    #[test]
-    fn the_host_is_the_one_of_the_target_or_of_the_one_host_field() {
-        let check = |uri: &str, hosts: &[&str], version: Version, expected: Result<&str, ()>| {
-            let mut request = Request::builder().uri(uri).version(version);
-            for host in hosts {
-                request = request.header(HOST, *host);
-            }
-            let head = request.body(()).unwrap().into_parts().0;
-            // The name of the connection, which some of the hosts are, changes nothing.
-            for server_name in [None, Some("hooks.example.com"), Some("hooks.example.com.")] {
-                let found = requested_host(&head, server_name).map_err(|_| ());
-                assert_eq!(found.as_deref(), expected.as_ref().copied(), "{uri} {hosts:?} {server_name:?}");
-            }
-        };
-        check("/", &["Hooks.Example.com"], Version::HTTP_11, Ok("hooks.example.com"));
-        check("/", &["hooks.example.com"], Version::HTTP_11, Ok("hooks.example.com"));
-        check("/", &["hooks.example.com:8443"], Version::HTTP_11, Ok("hooks.example.com"));
-        check("/", &["hooks.example.com."], Version::HTTP_11, Ok("hooks.example.com"));
-        check("/", &["[::1]:443"], Version::HTTP_11, Ok("[::1]"));
-        check("https://a.example/", &["b.example"], Version::HTTP_11, Ok("a.example"));
-        check("/", &[""], Version::HTTP_11, Ok(""));
-        check("/", &[], Version::HTTP_10, Ok(""));
-        check("/", &[], Version::HTTP_11, Err(()));
-        check("/", &["a", "a"], Version::HTTP_11, Err(()));
-        check("/", &["user@a"], Version::HTTP_11, Err(()));
-        check("/", &["a b"], Version::HTTP_11, Err(()));
-        check("/", &["a/b"], Version::HTTP_11, Err(()));
-        check("/", &["a:"], Version::HTTP_11, Ok("a"));
-        check("/", &["a:65535"], Version::HTTP_11, Ok("a"));
-        check("/", &["[::1]:0443"], Version::HTTP_11, Ok("[::1]"));
-        for port in [":abc", ":65536", ":99999", ":+443", ":-1", ":443:443", ":4 4"] {
-            check("/", &[&format!("a{port}")], Version::HTTP_11, Err(()));
-            check("/", &[&format!("[::1]{port}")], Version::HTTP_11, Err(()));
-        }
-        check("/", &["[::1]8443"], Version::HTTP_11, Err(()));
-        check("/", &["[::1]a.example"], Version::HTTP_11, Err(()));
-        check("https://[::1]a.example/", &["b"], Version::HTTP_11, Err(()));
-    }
-
-    #[test]
-    fn a_host_other_than_the_server_name_is_misdirected() {
-        assert!(check_direction(Some("a.example"), "a.example").is_ok());
-        assert!(check_direction(None, "a.example").is_ok());
-        assert_eq!(check_direction(Some("a.example"), "b.example").unwrap_err().reject, Reject::Misdirected);
-        assert_eq!(check_direction(Some("a.example"), "").unwrap_err().reject, Reject::Misdirected);
     }
 }

@@ -12,7 +12,7 @@ use hyper::http::request::Parts;
 
 use super::body::{Source, read_body, read_unadmitted_body};
 use super::connection::Connection;
-use super::request::{check_coding, check_direction, requested_host};
+use super::head::{check_coding, check_direction, requested_host};
 use crate::snapshot::{Reception, Snapshot};
 use hookgate_core::auth::RequestView;
 use hookgate_core::identity::{ChainRefusal, Claim, RefusalAnswer, Suspect};
@@ -131,11 +131,12 @@ async fn of_request<'a>(
     if claims.is_empty() {
         return None;
     }
+    let most = routes.route(route).limits.max_body_bytes;
     // A peer that was admitted before is no stranger: its bodies count as those that are not proven.
     let (body, _buffered): (Bytes, _) = if connection.exchange.is_stranger() {
-        (read_unadmitted_body(connection, body, &snapshot.limits).await?, None)
+        (read_unadmitted_body(connection, body, most).await?, None)
     } else {
-        let (body, buffered) = read_body(connection, body, &snapshot.limits, Source::Unproven).await.ok()?;
+        let (body, buffered) = read_body(connection, body, (&snapshot.limits, most), Source::Unproven).await.ok()?;
         (body, Some(buffered))
     };
     connection.exchange.request_complete();

@@ -274,6 +274,12 @@ metrics! {
         HANDLER_WAITING = Gauge "hookgate_handler_requests_waiting" ["handler"]
             "Requests that wait for a place at a handler now (`handler_max_in_flight`).",
             "hookgate_handler_requests_waiting > 0";
+        ROUTE_IN_FLIGHT = Gauge "hookgate_route_requests_in_flight" ["route"]
+            "Requests of a route with `max_in_flight` that have a place among them now. Absent until the first request of such a route.",
+            "hookgate_route_requests_in_flight";
+        ROUTE_WAITING = Gauge "hookgate_route_requests_waiting" ["route"]
+            "Requests of a route with `max_in_flight` that wait for a place among them now. Absent until the first request of such a route.",
+            "hookgate_route_requests_waiting > 0";
         HANDLER_CONNECTIONS = Counter "hookgate_handler_connections_total" ["handler"]
             "Connections made to a handler.",
             "rate(hookgate_handler_connections_total[5m])";

@@ -56,9 +56,9 @@ pub fn held(base: usize, received: usize) -> usize {
 }
 
 /// A worker's share of `max_unadmitted_bytes`, of `workers` workers. At least what one stranger can hold: a single handshake always has
-/// room, and so has a single request with its body if `bodies` of strangers are read.
-pub fn share(limits: &Limits, workers: usize, bodies: bool) -> usize {
-    let request = limits.max_head_bytes + if bodies { limits.max_body_bytes } else { 0 };
+/// room, and so has a single request with a body of `body` bytes, the most that is read of one.
+pub fn share(limits: &Limits, workers: usize, body: usize) -> usize {
+    let request = limits.max_head_bytes + body;
     let received = request.max(limits.max_presented_bytes + CLIENT_FLIGHT_SLACK).max(CLIENT_HELLO_BYTES);
     (limits.max_unadmitted_bytes / workers).max(held(REFUSED + limits.max_presented_bytes, received))
 }

@@ -89,7 +89,7 @@ fn one_stranger_has_room_with_any_limits() {
     let check = |change: fn(&mut Limits), workers, expected| {
         let mut limits = Limits { max_unadmitted_bytes: 1024 * 1024, ..Limits::default() };
         change(&mut limits);
-        assert_eq!(share(&limits, workers, false), expected, "{limits:?}");
+        assert_eq!(share(&limits, workers, 0), expected, "{limits:?}");
     };
     check(|_| {}, 1, 1024 * 1024);
     check(|_| {}, 2, 512 * 1024);
@@ -111,6 +111,6 @@ fn a_refused_peer_holds_its_chain_and_what_it_sends() {
 fn one_request_with_its_body_has_room_if_bodies_of_strangers_are_read() {
     let limits = Limits { max_unadmitted_bytes: 1024 * 1024, max_body_bytes: 4 * 1024 * 1024, ..Limits::default() };
     let received = limits.max_head_bytes + limits.max_body_bytes;
-    assert_eq!(share(&limits, 4, true), held(REFUSED + limits.max_presented_bytes, received));
-    assert!(share(&limits, 4, false) < limits.max_body_bytes);
+    assert_eq!(share(&limits, 4, limits.max_body_bytes), held(REFUSED + limits.max_presented_bytes, received));
+    assert!(share(&limits, 4, 0) < limits.max_body_bytes);
 }

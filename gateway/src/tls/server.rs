@@ -58,19 +58,24 @@ impl SharedTls {
     }
 
     /// The configuration of a site whose peers are verified for `scope`: the versions of the policy, a request for a client certificate with the
-    /// names of the scope's trust anchors, unless no provider of the scope demands one, one session ticket per connection (each costs an encryption, and one is enough to resume).
+    /// names of the scope's trust anchors, unless none is asked for, one session ticket per connection (each costs an encryption, and one is enough to resume).
     ///
     /// # Errors
     ///
     /// [`Error`] if the provider supports no cipher suite or group of a protocol version; each policy has some of its versions.
-    pub fn server_config(&self, identity: &Arc<Identity>, scope: &Scope) -> Result<Arc<ServerConfig>, Error> {
+    pub fn server_config(
+        &self,
+        identity: &Arc<Identity>,
+        scope: &Scope,
+        request: CertificateRequest,
+    ) -> Result<Arc<ServerConfig>, Error> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(self.policy.versions())?;
-        let builder = match identity.certificate_request(scope) {
+        let builder = match request {
             CertificateRequest::Never => builder.with_no_client_auth(),
             CertificateRequest::Required | CertificateRequest::Optional => {
                 let algorithms = self.provider.signature_verification_algorithms;
-                let verifier = SiteVerifier::new(Arc::clone(identity), scope.clone(), algorithms);
+                let verifier = SiteVerifier::new(Arc::clone(identity), scope.clone(), request, algorithms);
                 builder.with_client_cert_verifier(Arc::new(verifier))
             }
         };

@@ -22,7 +22,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use hookgate_core::identity::{
-    ChainRefusal, Identity, OnFailure, PresentedRefusal, Scope, is_key_accepted, is_key_expensive,
+    CertificateRequest, ChainRefusal, Identity, OnFailure, PresentedRefusal, Scope, is_key_accepted, is_key_expensive,
 };
 use hookgate_core::reject::Reject;
 
@@ -60,16 +60,22 @@ pub(super) struct SiteVerifier {
     authority_names: Vec<DistinguishedName>,
     /// A provider of the scope wants handshakes aborted, so chains are judged during the handshake.
     judges: bool,
-    /// Every provider of the scope does, so rustls refuses a client without a certificate.
+    /// Every provider of the scope does, and every request needs a certificate, so rustls refuses a client without one.
     mandatory: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl SiteVerifier {
-    pub(super) fn new(identity: Arc<Identity>, scope: Scope, algorithms: WebPkiSupportedAlgorithms) -> Self {
+    pub(super) fn new(
+        identity: Arc<Identity>,
+        scope: Scope,
+        request: CertificateRequest,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Self {
         let aborts = |id: &_| identity.provider(*id).on_failure == OnFailure::Abort;
         let judges = scope.providers.iter().any(aborts);
-        let mandatory = judges && scope.providers.iter().all(aborts);
+        let is_required = request == CertificateRequest::Required;
+        let mandatory = is_required && judges && scope.providers.iter().all(aborts);
         let authority_names = identity.authority_names(&scope).into_iter().map(DistinguishedName::from).collect();
         Self { identity, scope, authority_names, judges, mandatory, algorithms }
     }
@@ -224,7 +230,7 @@ mod tests {
         let limits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };
         let identity = Identity::new(1, providers.into(), Arc::new(ChainCache::new(0, Duration::ZERO)), limits);
         let algorithms = crate::crypto::provider().signature_verification_algorithms;
-        SiteVerifier::new(Arc::new(identity), scope, algorithms)
+        SiteVerifier::new(Arc::new(identity), scope, CertificateRequest::Required, algorithms)
     }
 
     #[test]

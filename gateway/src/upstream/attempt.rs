@@ -82,6 +82,7 @@ impl AttemptFailure {
 #[cfg(test)]
 mod tests {
     use hookgate_core::limits::Limits;
+    use hookgate_core::route::RouteLimits;
 
     use super::*;
 
@@ -105,7 +106,8 @@ mod tests {
     #[test]
     fn a_failure_is_told_by_what_the_handler_did() {
         let handler = Handler { socket: "/run/app.sock".into() };
-        let limits = HandlerLimits::share(&Limits::default(), 1);
+        let limits = Limits::default();
+        let limits = HandlerLimits::share(&limits, &RouteLimits::of(&limits), 1);
         let check = |failure: AttemptFailure, expected, part: &str| {
             let refusal = failure.refusal(&handler, limits);
             assert_eq!(refusal.reject, expected);

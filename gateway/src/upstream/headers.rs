@@ -14,6 +14,7 @@ use hyper::header::{
 use hyper::{Method, Request, Uri, Version};
 
 use hookgate_core::auth::AuthenticatedRequest;
+use hookgate_core::route::StripPrefix;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -27,6 +28,8 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The host that the peer asked for.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The begin of the path that the request had, and the target does not.
+pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 /// The request id, which the peer gets too.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The configured name of the provider that was proven.
@@ -86,7 +89,7 @@ const RESERVED: [&str; 13] = [
 ];
 
 /// The most fields that [`outgoing`] sets, so that the map grows once.
-const MOST_FIELDS_SET: usize = 15;
+const MOST_FIELDS_SET: usize = 16;
 
 /// What hookgate adds to a request.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +102,8 @@ pub struct Forwarded<'a> {
     pub provider: &'a HeaderValue,
     /// Whether the route forwards `Client-Cert-Chain`.
     pub chain: bool,
+    /// What the route takes away from the begin of the path.
+    pub strip_prefix: Option<&'a StripPrefix>,
 }
 
 /// Removes the connection-specific fields: the listed ones, and those that `Connection` names.
@@ -228,6 +233,7 @@ pub fn outgoing(request: &AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Re
     set(X_FORWARDED_FOR, Some(forwarded.address.clone()));
     set(X_FORWARDED_PROTO, Some(HeaderValue::from_static("https")));
     set(X_FORWARDED_HOST, host.clone());
+    set(X_FORWARDED_PREFIX, forwarded.strip_prefix.map(|prefix| prefix.field().clone()));
     set(X_REQUEST_ID, Some(forwarded.request_id.clone()));
     set(X_HOOKGATE_PROVIDER, Some(forwarded.provider.clone()));
     set(X_HOOKGATE_PROOF, Some(HeaderValue::from_static(request.proof())));
@@ -240,7 +246,7 @@ pub fn outgoing(request: &AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Re
     set(HOST, host);
     let mut outgoing = Request::new(Full::new(body.clone()));
     *outgoing.method_mut() = head.method.clone();
-    *outgoing.uri_mut() = origin_form(&head.uri);
+    *outgoing.uri_mut() = target(&head.uri, forwarded.strip_prefix);
     *outgoing.version_mut() = Version::HTTP_11;
     *outgoing.headers_mut() = headers;
     outgoing
@@ -254,8 +260,13 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
     }
 }
 
-fn origin_form(uri: &Uri) -> Uri {
-    uri.path_and_query().map_or_else(|| Uri::from_static("/"), |target| Uri::from(target.clone()))
+/// Path and query, without the prefix that the handler does not get.
+fn target(uri: &Uri, strip_prefix: Option<&StripPrefix>) -> Uri {
+    match (uri.path_and_query(), strip_prefix) {
+        (None, _) => Uri::from_static("/"),
+        (Some(target), None) => Uri::from(target.clone()),
+        (Some(target), Some(prefix)) => Uri::from(prefix.strip(target)),
+    }
 }
 
 /// A structured-field list of byte sequences (RFC 9440, section 2.3): the issuers, without the end entity.
@@ -317,6 +328,7 @@ mod tests {
             ("client_cert_chain", "forged"),
             ("X-Forwarded-For", "forged"),
             ("X-Forwarded_Port", "forged"),
+            ("X.Forwarded-Prefix", "/forged"),
             ("Forwarded", "for=forged"),
             ("X-Request-ID", "forged"),
             ("X-Real-IP", "forged"),
@@ -379,7 +391,8 @@ mod tests {
     #[test]
     fn absolute_form_targets_become_origin_form_and_name_the_host() {
         let uri: Uri = "https://hooks.example.com:8443/a/b?c=d".parse().unwrap();
-        assert_eq!(origin_form(&uri), "/a/b?c=d");
+        assert_eq!(target(&uri, None), "/a/b?c=d");
+        assert_eq!(target(&uri, Some(&StripPrefix::new("/a").unwrap())), "/b?c=d");
         assert_eq!(host(&uri, &headers(&[("Host", "other")])).unwrap(), "hooks.example.com:8443");
         assert_eq!(host(&"/a".parse().unwrap(), &headers(&[("Host", "other")])).unwrap(), "other");
     }

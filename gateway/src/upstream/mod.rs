@@ -12,10 +12,11 @@ mod held;
 mod outgoing;
 mod place;
 mod pool;
+mod route_places;
 mod stream;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,10 +32,10 @@ pub use pool::HandlerLimits;
 
 use attempt::attempt;
 use pool::{Lease, Permit, Pool};
+use route_places::{RoutePermit, RoutePlaces};
 
-use hookgate_core::reject::{Blame, Refusal};
-use hookgate_core::route::Handler;
-use hookgate_core::route::RouteTable;
+use hookgate_core::reject::{Blame, Refusal, Reject};
+use hookgate_core::route::{Handler, Route, RouteTable};
 use hookgate_io::Backend;
 use hookgate_io::sweep::Sweep;
 
@@ -48,19 +49,25 @@ pub struct Upstream {
     /// Bytes of answers that were taken ahead of their peers.
     held: Rc<Cell<usize>>,
     places: Arc<Places>,
+    /// By the name of the route: those with a bound of their own that have had a request.
+    routes: RefCell<HashMap<Arc<str>, Rc<RoutePlaces>>>,
 }
 
 impl Upstream {
     /// Without connections. All workers share `places`.
     pub fn new(backend: Backend, sweep: Rc<Sweep>, places: Arc<Places>) -> Self {
-        Self { places, backend, sweep, pools: RefCell::default(), recent: RefCell::default(), held: Rc::default() }
+        let (pools, routes) = (RefCell::default(), RefCell::default());
+        Self { places, backend, sweep, pools, recent: RefCell::default(), held: Rc::default(), routes }
     }
 
-    /// Closes the idle connections to handlers that `routes` no longer name.
+    /// Closes the idle connections to handlers that `routes` no longer name, and forgets the bounds of routes that have none any more.
     pub fn retain(&self, routes: &RouteTable) {
-        let named = |handler: &Handler| routes.routes().iter().any(|route| route.handler == *handler);
+        let named = |handler: &Handler| routes.routes().iter().any(|route| route.handler() == Some(handler));
         self.recent.take();
         self.pools.borrow_mut().retain(|handler, _| named(handler));
+        let bounded = routes.routes().iter().filter(|route| route.limits.max_in_flight.is_some());
+        let bounded: HashSet<&str> = bounded.map(|route| &*route.name).collect();
+        self.routes.borrow_mut().retain(|name, _| bounded.contains(&**name));
     }
 
     /// Closes every idle connection.
@@ -84,22 +91,48 @@ impl Upstream {
         pool
     }
 
-    /// Forwards `request` to `handler` and returns the head of its answer; the body streams. `answered` gets the time when the head came.
+    /// Waits for a place among the requests of `route`, if it has a bound of its own.
+    async fn enter_route(
+        &self,
+        (route, handler): (&Route, &Handler),
+        limits: HandlerLimits,
+    ) -> Result<Option<RoutePermit>, Refusal> {
+        let Some(most) = limits.of_route else { return Ok(None) };
+        let known = self.routes.borrow().get(&*route.name).map(Rc::clone);
+        let places = known.unwrap_or_else(|| {
+            let places = Rc::new(RoutePlaces::new(&route.name, self.places.gate_of_route(&route.name)));
+            self.routes.borrow_mut().insert(Arc::clone(&route.name), Rc::clone(&places));
+            places
+        });
+        places.enter(most, (route, handler), limits).await.map(Some)
+    }
+
+    /// How long the handler of a request that asked for its place at `began` has left.
+    fn left(&self, limits: HandlerLimits, began: Duration) -> Duration {
+        limits.timeout.saturating_sub(self.sweep.coarse().saturating_sub(began))
+    }
+
+    /// Forwards `request` to the handler of `route` and returns the head of its answer; the body streams. `answered` gets the time when the
+    /// head came.
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] with the handler to blame: unavailable, overloaded, late, malformed, or ambiguous.
+    /// A [`Refusal`] with the handler to blame: unavailable, overloaded (as a whole, or by this route), late, malformed, or ambiguous.
     pub async fn forward(
         &self,
         request: &Outgoing<'_>,
-        handler: &Handler,
+        route: &Route,
         limits: HandlerLimits,
         answered: &mut Option<Instant>,
     ) -> Result<Response<HandlerBody>, Refusal> {
-        let pool = self.pool(handler);
+        // Nothing is authenticated for a route without one.
+        let handler = route.handler().ok_or_else(no_handler)?;
         // The coarse clock costs nothing, and is exact enough for the bound.
         let began = self.sweep.coarse();
-        let permit = pool.enter(limits).await?;
+        // First: a request that waits for its route holds no place that another route could use.
+        let of_route = self.enter_route((route, handler), limits).await?;
+        let pool = self.pool(handler);
+        let permit = pool.enter(limits, self.left(limits, began), of_route).await?;
         let outcome = self.ask(request, &pool, permit, (limits, began), answered).await;
         match &outcome {
             Ok(_) => pool.gate.contact.answered(self.sweep.unix_time().as_secs()),
@@ -123,7 +156,7 @@ impl Upstream {
         let handler = pool.handler();
         let mut may_reuse = true;
         loop {
-            let left = limits.timeout.saturating_sub(self.sweep.coarse().saturating_sub(began));
+            let left = self.left(limits, began);
             let reused = if may_reuse { pool.checkout().await } else { None };
             let (connection, is_reused) = match reused {
                 Some(connection) => (connection, true),
@@ -145,6 +178,10 @@ impl Upstream {
             }
         }
     }
+}
+
+fn no_handler() -> Refusal {
+    Refusal::new(Reject::Internal, "A request came to a route without a handler.")
 }
 
 /// The answer for the peer, or the refusal of one whose length is uncertain, or that ends before its first byte. The connection then ends

@@ -1,8 +1,9 @@
-//! The places of each handler: how many requests are with it and how many wait, over all workers.
+//! The places of each handler, and of each route with a bound of its own: how many requests have one and how many wait, over all workers.
 //!
 //! Owns the counts, and the queue for a place. Must not know connections: each worker has its own.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -14,27 +15,44 @@ use super::contact::{Contact, LastContact};
 use hookgate_core::route::Handler;
 use hookgate_io::timer::timeout;
 
-/// The places of every handler. All workers share one.
+/// The places of every handler and route. All workers share one.
 #[derive(Default)]
-pub struct Places(Mutex<HashMap<Handler, Weak<Gate>>>);
+pub struct Places {
+    handlers: Gates<Handler>,
+    /// By name.
+    routes: Gates<Arc<str>>,
+}
+
+/// Gates, each as long as a worker has a use for it.
+type Gates<K> = Mutex<HashMap<K, Weak<Gate>>>;
+
+/// The gate of `key`.
+fn gate_of<K: Clone + Eq + Hash>(gates: &Gates<K>, key: &K) -> Arc<Gate> {
+    let mut gates = lock(gates);
+    if let Some(gate) = gates.get(key).and_then(Weak::upgrade) {
+        return gate;
+    }
+    // Those that no worker has a use for any more.
+    gates.retain(|_, gate| gate.strong_count() > 0);
+    let gate = Arc::new(Gate::new());
+    gates.insert(key.clone(), Arc::downgrade(&gate));
+    gate
+}
 
 impl Places {
     /// The gate of `handler`. A worker asks once for each pool.
     pub(super) fn gate(&self, handler: &Handler) -> Arc<Gate> {
-        let mut gates = lock(&self.0);
-        if let Some(gate) = gates.get(handler).and_then(Weak::upgrade) {
-            return gate;
-        }
-        // Those that no worker has a pool for any more.
-        gates.retain(|_, gate| gate.strong_count() > 0);
-        let gate = Arc::new(Gate::new());
-        gates.insert(handler.clone(), Arc::downgrade(&gate));
-        gate
+        gate_of(&self.handlers, handler)
+    }
+
+    /// The gate of the route with this name. A worker asks once for each route.
+    pub(super) fn gate_of_route(&self, name: &Arc<str>) -> Arc<Gate> {
+        gate_of(&self.routes, name)
     }
 
     /// How `handler` is doing; `None` if it has got no request yet.
     pub fn state(&self, handler: &Handler) -> Option<HandlerState> {
-        let gate = lock(&self.0).get(handler).and_then(Weak::upgrade)?;
+        let gate = lock(&self.handlers).get(handler).and_then(Weak::upgrade)?;
         let taken = gate.allowed.load(Ordering::Relaxed).saturating_sub(gate.places.available_permits());
         let waiting = gate.waiting.load(Ordering::Relaxed);
         Some(HandlerState { in_flight: taken, waiting, last: gate.contact.last() })
@@ -61,7 +79,7 @@ pub(super) enum NoPlace {
     Late,
 }
 
-/// The places of one handler.
+/// The places of one handler or route.
 pub(super) struct Gate {
     /// Whose turn it is: in the order of their arrival, whichever worker they are on.
     places: Semaphore,
@@ -70,7 +88,7 @@ pub(super) struct Gate {
     /// Held by the one that changes `allowed`.
     changing: Mutex<()>,
     waiting: AtomicUsize,
-    /// How the last request ended.
+    /// How the last request ended; of a handler.
     pub(super) contact: Contact,
 }
 
@@ -190,6 +208,19 @@ mod tests {
         assert_eq!(enter(&other, 2, NOW), Ok(()));
         again.leave();
         assert_eq!(enter(&one, 2, NOW), Ok(()));
+    }
+
+    #[test]
+    fn workers_share_the_places_of_a_route_by_its_name() {
+        let places = Places::default();
+        let name = |name: &str| Arc::<str>::from(name);
+        let (one, again) = (places.gate_of_route(&name("a")), places.gate_of_route(&name("a")));
+        assert_eq!(enter(&one, 1, NOW), Ok(()));
+        assert_eq!(enter(&again, 1, NOW), Err(NoPlace::Late));
+        assert_eq!(enter(&places.gate_of_route(&name("b")), 1, NOW), Ok(()));
+        assert_eq!(enter(&places.gate(&handler("a")), 1, NOW), Ok(()), "a handler has places of its own");
+        drop((one, again));
+        assert_eq!(enter(&places.gate_of_route(&name("a")), 1, NOW), Ok(()), "nobody has a use for the old count");
     }
 
     #[test]

@@ -19,11 +19,12 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::held::{Held, HeldLimits};
 use super::place::{Gate, NoPlace};
+use super::route_places::RoutePermit;
 use super::stream::{ANSWER_MAX_BUFFER, Traffic, UnixStream};
 use crate::metrics::HandlerMeters;
 use hookgate_core::limits::Limits;
 use hookgate_core::reject::{Refusal, Reject};
-use hookgate_core::route::Handler;
+use hookgate_core::route::{Handler, RouteLimits};
 use hookgate_io::sweep::{Deadline, Sweep, Timer};
 use hookgate_io::timer::timeout;
 use hookgate_io::{Backend, Socket};
@@ -32,11 +33,13 @@ use hookgate_io::{Backend, Socket};
 /// socket, so somebody has to try: of each worker the first request alone, while the others wait for their turn.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
-/// The bounds for each handler: places over all workers, connections and memory of one of them.
+/// The bounds for the requests of a route at its handler: places over all workers, connections and memory of one of them.
 #[derive(Clone, Copy, Debug)]
 pub struct HandlerLimits {
+    /// Of the route; `None` if the places of the handler are its only bound.
+    pub(super) of_route: Option<usize>,
     in_flight: usize,
-    waiting: usize,
+    pub(super) waiting: usize,
     idle_connections: usize,
     idle_timeout: Duration,
     pub(super) timeout: Duration,
@@ -44,14 +47,15 @@ pub struct HandlerLimits {
 }
 
 impl HandlerLimits {
-    /// The bounds for one of `workers` in `limits`.
-    pub fn share(limits: &Limits, workers: usize) -> Self {
+    /// The bounds of a route for one of `workers` in `limits`.
+    pub fn share(limits: &Limits, route: &RouteLimits, workers: usize) -> Self {
         Self {
+            of_route: route.max_in_flight,
             in_flight: limits.handler_max_in_flight,
             waiting: limits.handler_max_waiting,
             idle_connections: limits.handler_idle_connections,
             idle_timeout: limits.handler_idle_timeout,
-            timeout: limits.handler_timeout,
+            timeout: route.handler_timeout,
             held: HeldLimits {
                 answer: limits.max_answer_buffer_bytes,
                 total: limits.max_buffered_answer_bytes / workers,
@@ -93,6 +97,8 @@ impl Connection {
 /// The place of one request in flight.
 pub(super) struct Permit {
     pool: Rc<Pool>,
+    /// That among the requests of its route, if the route has a bound of its own.
+    _of_route: Option<RoutePermit>,
 }
 
 impl Drop for Permit {
@@ -148,9 +154,14 @@ impl Pool {
         &self.handler
     }
 
-    /// Waits for a place.
-    pub(super) async fn enter(self: &Rc<Self>, limits: HandlerLimits) -> Result<Permit, Refusal> {
-        let entered = self.gate.enter(limits.in_flight, limits.waiting, limits.timeout, &self.meters.waiting).await;
+    /// Waits for a place, for at most `left`, with the place that the request has in its route.
+    pub(super) async fn enter(
+        self: &Rc<Self>,
+        limits: HandlerLimits,
+        left: Duration,
+        of_route: Option<RoutePermit>,
+    ) -> Result<Permit, Refusal> {
+        let entered = self.gate.enter(limits.in_flight, limits.waiting, left, &self.meters.waiting).await;
         entered.map_err(|no_place| match no_place {
             NoPlace::Late => late(&self.handler, limits),
             NoPlace::Full => {
@@ -165,7 +176,7 @@ impl Pool {
             }
         })?;
         self.meters.entered();
-        Ok(Permit { pool: Rc::clone(self) })
+        Ok(Permit { pool: Rc::clone(self), _of_route: of_route })
     }
 
     /// An idle connection that is not known to be closed.

@@ -42,8 +42,9 @@ fn what_was_stored_while_the_handler_was_down_arrives_when_it_is_up() {
 /// The request of a durable route, but for the fields of the attempt, is that of a direct one.
 #[test]
 fn a_handler_gets_what_it_would_get_directly() {
-    let direct = Stored::with_route("client_cert_chain = true");
-    let durable = Stored::with_route("client_cert_chain = true\ndelivery = \"durable\"");
+    let lines = "client_cert_chain = true\nstrip_prefix = \"/orders\"";
+    let direct = Stored::with_route(lines);
+    let durable = Stored::with_route(&format!("{lines}\ndelivery = \"durable\""));
     let request = |stored: &Stored| {
         let handler = stored.start_handler(Behaviour::Json);
         let fields = [
@@ -63,6 +64,7 @@ fn a_handler_gets_what_it_would_get_directly() {
     };
     let (one, other) = (request(&direct), request(&durable));
     assert_eq!((&one.method, &one.target, &one.body), (&other.method, &other.target, &other.body));
+    assert_eq!((other.target.as_str(), other.field("x-forwarded-prefix")), ("/?q=%20&r", Some("/orders")));
     // What differs from request to request, and from daemon to daemon.
     let own = ["x-request-id", "client-cert", "client-cert-chain", "x-hookgate-delivery", "x-hookgate-attempt"];
     let fields = |request: &http::Request| {

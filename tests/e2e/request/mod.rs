@@ -4,4 +4,8 @@ mod connection;
 mod fields;
 mod limits;
 mod malformed;
+mod public;
+mod route_bounds;
 mod routing;
+mod strip_prefix;
+mod wildcard;

@@ -73,6 +73,30 @@ fn a_refused_method_is_answered_with_the_allowed_ones() {
 }
 
 #[test]
+fn a_route_for_get_takes_head_and_answers_without_a_body() {
+    let gateway = TestGateway::with_toml(|environment| {
+        environment
+            .toml("", "")
+            .replace("methods = [\"GET\", \"HEAD\", \"POST\", \"PUT\", \"DELETE\"]", "methods = [\"GET\", \"POST\"]")
+    });
+    let gateway = gateway.unwrap();
+    let outcome = gateway.admitted_curl().request("GET", PATH).run().unwrap();
+    assert_eq!(outcome.status(), Some(200));
+    let outcome = gateway.admitted_curl().request("HEAD", PATH).run().unwrap();
+    let response = outcome.response().unwrap();
+    assert_eq!((response.status, response.text().as_str()), (200, ""), "{response:?}");
+    let methods: Vec<_> = gateway.handler().requests().into_iter().map(|request| request.method).collect();
+    assert_eq!(methods, ["GET", "HEAD"]);
+    let outcome = gateway.admitted_curl().request("PUT", PATH).run().unwrap();
+    let response = outcome.response().unwrap();
+    assert_problem(response, 405, "method_not_allowed", "PUT");
+    assert_eq!(response.field("allow"), Some("GET, HEAD, POST"));
+    // It is as guarded as GET.
+    assert_eq!(gateway.curl().request("HEAD", PATH).run().unwrap().status(), Some(403));
+    assert_eq!(gateway.handler().request_count(), 2);
+}
+
+#[test]
 fn a_problem_in_response_to_head_has_no_body() {
     let gateway = TestGateway::with_limits("").unwrap();
     let head = format!("HEAD /nowhere HTTP/1.1\r\nHost: {HOST}\r\n\r\n");

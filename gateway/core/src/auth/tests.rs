@@ -26,15 +26,21 @@ fn alone() -> Arc<ProofPolicy> {
 
 /// One route that admits these providers.
 fn routes(providers: &[u16]) -> RouteTable {
-    RouteTable::new(Arc::new([Route {
-        name: "r".into(),
-        host: None,
-        path: PathPattern::Exact("/".into()),
-        methods: vec![http::Method::POST],
-        providers: providers.iter().copied().map(ProviderId).collect(),
-        handler: Handler { socket: PathBuf::new() },
-        client_cert_chain: false,
-    }]))
+    let providers = providers.iter().copied().map(ProviderId).collect();
+    let handler = Handler { socket: PathBuf::new() };
+    RouteTable::new(Arc::new([Route::new("r", PathPattern::Exact("/".into()), providers, handler)]))
+}
+
+#[test]
+fn a_route_that_hookgate_answers_admits_nobody_to_a_handler() {
+    let routes = RouteTable::new(Arc::new([Route::public("up", "/".into(), http::StatusCode::OK)]));
+    let none = ClientCertificate::None { static_secret_suffices: true };
+    let demands = demands(vec![(none, alone()), (ClientCertificate::Required, alone())], None);
+    assert!(AuthorizedPeer::without_certificate(&routes, RouteId(0), &demands).is_ok_and(|peer| peer.is_none()));
+    let (chain, name) = (chain(&[0, 1]), |id: ProviderId| id.0.to_string().into());
+    let refused = AuthorizedPeer::admit(&chain, &routes, RouteId(0), &demands, name);
+    assert_eq!(refused.err().map(|refusal| refusal.reject), Some(Reject::ProviderNotAdmitted));
+    assert!(routes.route(RouteId(0)).handler().is_none());
 }
 
 fn demands(providers: Vec<(ClientCertificate, Arc<ProofPolicy>)>, route: Option<Arc<ProofPolicy>>) -> Demands {

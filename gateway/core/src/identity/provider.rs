@@ -59,7 +59,7 @@ pub enum ClientCertificate {
 pub enum CertificateRequest {
     /// A certificate; a peer without one is refused.
     Required,
-    /// A certificate; a peer without one may go on to its request, because some provider demands none.
+    /// A certificate; a peer without one may go on to its request, because some provider demands none, or a route answers everyone.
     Optional,
     /// Nothing: no provider of this server name demands a certificate.
     Never,
@@ -79,6 +79,16 @@ impl CertificateRequest {
             (_, false) => Self::Required,
             (true, true) => Self::Optional,
             (false, true) => Self::Never,
+        }
+    }
+
+    /// The same at a server name with a route that answers everyone, and with providers or without.
+    #[must_use]
+    pub fn beside_public_route(self, has_providers: bool) -> Self {
+        match self {
+            Self::Required if has_providers => Self::Optional,
+            Self::Required => Self::Never,
+            Self::Optional | Self::Never => self,
         }
     }
 

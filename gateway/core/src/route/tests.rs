@@ -4,22 +4,23 @@
 
 use std::borrow::Cow;
 
+use http::uri::PathAndQuery;
 use proptest::prelude::*;
 
 use super::*;
 
 fn table(routes: &[(Option<&str>, &str, &[Method])]) -> RouteTable {
-    let route = |(host, path, methods): &(Option<&str>, &str, &[Method])| Route {
-        name: Arc::from(*path),
-        host: host.map(Arc::from),
-        path: match path.strip_suffix('*') {
+    let route = |(host, path, methods): &(Option<&str>, &str, &[Method])| {
+        let pattern = match path.strip_suffix('*') {
             Some(prefix) => PathPattern::Prefix(Arc::from(prefix)),
             None => PathPattern::Exact(Arc::from(*path)),
-        },
-        methods: methods.to_vec(),
-        providers: Vec::new(),
-        handler: Handler { socket: "/run/app.sock".into() },
-        client_cert_chain: false,
+        };
+        let handler = Handler { socket: "/run/app.sock".into() };
+        Route {
+            host: host.map_or(HostPattern::Every, HostPattern::new),
+            methods: methods.to_vec(),
+            ..Route::new(*path, pattern, Vec::new(), handler)
+        }
     };
     RouteTable::new(routes.iter().map(route).collect())
 }
@@ -44,6 +45,62 @@ fn the_most_specific_route_wins() {
     check("h", "/a", 2);
     check("other", "/a", 1);
     check("other", "/a/b", 0);
+}
+
+#[test]
+fn a_route_for_get_takes_head_unless_another_does() {
+    let (get, head): (&[Method], &[Method]) = (&[Method::POST, Method::GET, Method::PUT], &[Method::HEAD]);
+    let table = table(&[
+        (Some("h"), "/a", get),
+        (Some("h"), "/b", get),
+        (Some("h"), "/b", head),
+        (None, "/b", get),
+        (Some("h"), "/c/*", &[Method::POST]),
+        (Some("h"), "/d", &[Method::GET, Method::HEAD]),
+        (Some("h"), "/e/*", get),
+        (Some("h"), "/%65/*", head),
+    ]);
+    let mut routes = table.routes().to_vec();
+    take_head_with_get(&mut routes);
+    let with_head = [Method::POST, Method::GET, Method::HEAD, Method::PUT];
+    let methods: Vec<&[Method]> = routes.iter().map(|route| &*route.methods).collect();
+    let both: &[Method] = &[Method::GET, Method::HEAD];
+    assert_eq!(methods, [&with_head, get, head, &with_head, &[Method::POST], both, get, head]);
+    let table = RouteTable::new(routes.into());
+    let check =
+        |path: &str, expected: usize| assert_eq!(table.find("h", path, &Method::HEAD), Ok(RouteId(expected)), "{path}");
+    check("/a", 0);
+    check("/b", 2);
+    check("/d", 5);
+    assert_eq!(table.find("other", "/b", &Method::HEAD), Ok(RouteId(3)));
+    let missed = Miss::MethodNotAllowed(with_head.to_vec());
+    assert_eq!(table.find("h", "/a", &Method::DELETE), Err(missed));
+}
+
+#[test]
+fn a_host_comes_before_its_wildcard_and_that_before_every_host() {
+    let post: &[Method] = &[Method::POST];
+    let table = table(&[
+        (None, "/a/b/c", post),
+        (Some("*.example.com"), "/a/b", post),
+        (Some("*.example.com"), "/*", &[Method::PUT]),
+        (Some("x.example.com"), "/a/*", post),
+        (Some("*.x.example.com"), "/*", post),
+    ]);
+    let check = |host: &str, path: &str, expected: Result<usize, Miss>| {
+        assert_eq!(table.find(host, path, &Method::POST), expected.map(RouteId), "{host} {path}");
+    };
+    // A name with routes of its own keeps those that it shares with others.
+    check("x.example.com", "/a/b", Ok(3));
+    check("y.example.com", "/a/b", Ok(1));
+    check("x.example.com", "/a/b/c", Ok(3));
+    check("y.example.com", "/a/b/c", Ok(0));
+    check("x.example.com", "/z", Err(Miss::MethodNotAllowed(vec![Method::PUT])));
+    check("y.x.example.com", "/a/b", Ok(4));
+    check("example.com", "/a/b", Err(Miss::NoRoute));
+    check("z.y.x.example.com", "/a/b", Err(Miss::NoRoute));
+    check("a%2eb.example.com", "/a/b", Err(Miss::NoRoute));
+    assert_eq!(table.find("x.example.com", "/z", &Method::PUT), Ok(RouteId(2)));
 }
 
 #[test]
@@ -203,6 +260,75 @@ fn a_path_that_a_handler_can_take_for_that_of_another_route_is_refused() {
 }
 
 #[test]
+fn a_handler_gets_what_is_below_its_prefix() {
+    let check = |prefix: &str, target: &str, expected: &str| {
+        let target = PathAndQuery::try_from(target).unwrap();
+        assert_eq!(StripPrefix::new(prefix).unwrap().strip(&target).as_str(), expected, "{target}");
+    };
+    check("/hooks", "/hooks/a", "/a");
+    check("/hooks", "/hooks/a/?b=/hooks/c", "/a/?b=/hooks/c");
+    check("/hooks", "/hooks", "/");
+    check("/hooks", "/hooks/", "/");
+    check("/hooks", "/hooks?a=b", "/?a=b");
+    check("/hooks", "/hooks/?a=b", "/?a=b");
+    check("/hooks/x", "/hooks/x/%2fa;b//c", "/%2fa;b//c");
+    check("/hooks", "/hooks//evil.example/a", "/evil.example/a");
+    check("/hooks", "/hooks/\\evil.example/a", "/evil.example/a");
+    check("/hooks", "/hooks//?a", "/?a");
+    // The route of the prefix takes none of these.
+    check("/hooks", "/hooksa", "/hooksa");
+    check("/hooks", "/HOOKS/a", "/HOOKS/a");
+    check("/hooks", "/", "/");
+}
+
+#[test]
+fn the_paths_at_a_handler_are_those_below_its_prefix() {
+    let (exact, prefix) = (|path: &str| PathPattern::Exact(path.into()), |path: &str| PathPattern::Prefix(path.into()));
+    let check = |text: &str, pattern: PathPattern, expected: PathPattern| {
+        assert_eq!(StripPrefix::new(text).unwrap().strip_pattern(&pattern), expected, "{text} {pattern:?}");
+    };
+    check("/a", prefix("/a/"), prefix("/"));
+    check("/a", prefix("/a/b/"), prefix("/b/"));
+    check("/a", prefix("/a//b/"), prefix("/b/"));
+    check("/a", exact("/a"), exact("/"));
+    check("/a/b", exact("/a/b/c"), exact("/c"));
+    let meets = |one: PathPattern, other: PathPattern| {
+        assert_eq!(one.meets(&other), other.meets(&one));
+        one.meets(&other)
+    };
+    assert!(
+        meets(prefix("/"), prefix("/b/")) && meets(prefix("/b/"), exact("/b/c")) && meets(exact("/b"), exact("/b"))
+    );
+    assert!(
+        !meets(prefix("/a/"), prefix("/b/")) && !meets(prefix("/b/"), exact("/b")) && !meets(exact("/a"), exact("/b"))
+    );
+}
+
+#[test]
+fn a_prefix_is_whole_segments_above_the_paths_of_its_route() {
+    let check = |text: &str, expected: StripPrefixError| assert_eq!(StripPrefix::new(text), Err(expected), "{text}");
+    check("", StripPrefixError::NoPath);
+    check("hooks", StripPrefixError::NoPath);
+    check("/", StripPrefixError::Nothing);
+    check("//", StripPrefixError::Nothing);
+    check("/hooks/", StripPrefixError::LastSlash);
+    check("/hooks/*", StripPrefixError::Pattern);
+    check("/hooks?a", StripPrefixError::Query);
+    check("/hooks#a", StripPrefixError::Query);
+    check("/höoks", StripPrefixError::Unprintable);
+    check("/a b", StripPrefixError::Unprintable);
+    let prefix = StripPrefix::new("/a%2fb/c").unwrap();
+    assert_eq!((prefix.as_str(), prefix.field().as_bytes()), ("/a%2fb/c", &b"/a%2fb/c"[..]));
+    for (path, expected) in
+        [("/a%2fb/c/", true), ("/a%2fb/c/d/", true), ("/a%2fb/", false), ("/a%2fb/cd/", false), ("/A%2fb/c/", false)]
+    {
+        assert_eq!(prefix.is_above(&PathPattern::Prefix(path.into())), expected, "{path}");
+    }
+    assert!(prefix.is_above(&PathPattern::Exact("/a%2fb/c".into())));
+    assert!(!prefix.is_above(&PathPattern::Exact("/".into())));
+}
+
+#[test]
 fn a_pattern_whose_requests_would_all_be_refused_is_told() {
     let exact = |path: &str| PathPattern::Exact(path.into()).check();
     let prefix = |path: &str| PathPattern::Prefix(path.into()).check();
@@ -340,6 +466,26 @@ proptest! {
         }
     }
 
+    /// Nor does one that gets the path without its prefix: what it serves there is what belongs to the route below the prefix. And it cannot
+    /// take the target for a URL with a host.
+    #[test]
+    fn no_handler_behind_a_prefix_leaves_the_route_that_admitted_a_path(path in paths()) {
+        let table = table_of(&["/p/*", "/p/admin", "/p/q/*", "/p/q/a", "/*"]);
+        let Ok(id) = table.find("h", &path, &Method::POST) else { return Ok(()) };
+        let (PathPattern::Prefix(prefix), Ok(target)) = (&table.route(id).path, PathAndQuery::try_from(&*path)) else {
+            return Ok(());
+        };
+        let Ok(stripped) = StripPrefix::new(prefix.trim_end_matches('/')) else { return Ok(()) };
+        let rest = stripped.strip(&target);
+        let rest = rest.as_str();
+        prop_assert!(rest.starts_with('/') && !rest[1..].starts_with(['/', '\\']), "{} is {}", path, rest);
+        for handling in Handling::all() {
+            let served = format!("{}{}", stripped.as_str(), handling.serves(rest));
+            let found = table.sent.find(&table.routes, "h", &served, &Method::POST);
+            prop_assert_eq!(found, Ok(id), "{} is {} for {:?}", path, served, handling);
+        }
+    }
+
     /// Paths of letters, digits and common marks are never refused.
     #[test]
     fn ordinary_paths_are_admitted(path in "/p(/[a-zA-Z0-9_~:@!$&'()*+,=-][a-zA-Z0-9._~-]{0,8}){1,4}/?") {
@@ -355,6 +501,100 @@ proptest! {
             let again = reading.replace('%', "%25");
             let again = reading::of(&again);
             prop_assert_eq!(again.as_deref(), Ok(&*reading));
+        }
+    }
+}
+
+/// Hosts of routes, and of requests: names of several depths below two domains, and hosts that are no names.
+const HOSTS: [&str; 9] =
+    ["a.example", "b.example", "*.example", "c.a.example", "*.a.example", "*.c.a.example", "example", "[::1]", ""];
+
+/// Routes of every host and path, with up to three providers each.
+fn tables() -> impl Strategy<Value = Vec<Route>> {
+    let host = prop::option::of(prop::sample::select(HOSTS[..7].to_vec()));
+    let path = prop::sample::select(vec!["/a", "/a/*", "/a/b", "/*"]);
+    let methods = prop::sample::subsequence(vec![Method::GET, Method::POST, Method::PUT], 1..3);
+    let providers = prop::collection::btree_set(0..6_u16, 1..3);
+    let route = (host, path, methods, providers).prop_map(|(host, path, methods, providers)| {
+        let pattern = match path.strip_suffix('*') {
+            Some(prefix) => PathPattern::Prefix(Arc::from(prefix)),
+            None => PathPattern::Exact(Arc::from(path)),
+        };
+        let providers = providers.into_iter().map(ProviderId).collect();
+        let route = Route::new("r", pattern, providers, Handler { socket: "/run/app.sock".into() });
+        Route { host: host.map_or(HostPattern::Every, HostPattern::new), methods, ..route }
+    });
+    let public = prop::sample::select(vec![None, Some("a.example"), Some("*.example")]).prop_map(|host| {
+        let route = Route::public("up", "/b".into(), StatusCode::OK);
+        Route { host: host.map_or(HostPattern::Every, HostPattern::new), ..route }
+    });
+    prop::collection::vec(prop_oneof![4 => route, 1 => public], 0..8)
+}
+
+/// How specific the host of a route is for a request: 2 for the host itself, 1 for its wildcard, 0 for every host. `None` if the route is not for
+/// it. Written without regard to the code under test.
+fn specificity(route: &Route, host: &str) -> Option<u8> {
+    let Some(text) = route.host.as_str() else { return Some(0) };
+    let labels = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
+    let (mut wanted, mut given) = (labels(text), labels(host));
+    let is_wildcard = wanted.remove(0) == "*";
+    if !is_wildcard {
+        return (text == host).then_some(2);
+    }
+    let is_name = given.iter().all(|label| !label.is_empty() && label.chars().all(|it| it.is_ascii_lowercase()));
+    given.remove(0);
+    (is_name && wanted == given).then_some(1)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The route of a request is the one that a plain search finds.
+    #[test]
+    fn the_route_is_the_one_that_a_reference_finds(routes in tables(), host in prop::sample::select(HOSTS.to_vec())) {
+        let table = RouteTable::new(routes.clone().into());
+        for path in ["/a", "/a/b", "/a/c", "/b"] {
+            for method in [Method::GET, Method::POST, Method::PUT] {
+                let rank = |(index, route): &(usize, &Route)| {
+                    let length = match &route.path {
+                        PathPattern::Exact(_) => usize::MAX,
+                        PathPattern::Prefix(prefix) => prefix.len(),
+                    };
+                    (specificity(route, host), length, std::cmp::Reverse(*index))
+                };
+                let fits = |route: &Route| {
+                    specificity(route, host).is_some() && route.path.matches(path) && route.methods.contains(&method)
+                };
+                let expected = routes.iter().enumerate().filter(|(_, route)| fits(route)).max_by_key(rank);
+                let found = table.find(host, path, &method).ok();
+                prop_assert_eq!(found, expected.map(|(index, _)| RouteId(index)), "{} {} {}", method, host, path);
+            }
+        }
+    }
+
+    /// The site of a name has the providers of the routes that its requests can belong to, all of them and no other.
+    #[test]
+    fn a_site_serves_the_providers_of_its_routes_and_no_other(routes in tables(), host in prop::sample::select(HOSTS.to_vec())) {
+        let mut by_host = HostMap::default();
+        let all = sites(&routes);
+        for site in &all {
+            by_host.insert(&site.host, site);
+        }
+        let unknown = all.iter().find(|site| site.host == HostPattern::Every).unwrap();
+        let [exact, wildcard] = by_host.of(host);
+        let site = exact.or(wildcard).copied().unwrap_or(unknown);
+        let reachable = routes.iter().filter(|route| specificity(route, host).is_some());
+        let expected: BTreeSet<ProviderId> = reachable.flat_map(|route| route.providers.iter().copied()).collect();
+        prop_assert_eq!(&site.providers, &expected, "{} has the site of {:?}", host, site.host);
+        let mut reachable = routes.iter().filter(|route| specificity(route, host).is_some());
+        prop_assert_eq!(site.answers_everyone, reachable.any(|route| route.providers.is_empty()), "{}", host);
+        let table = RouteTable::new(routes.clone().into());
+        for path in ["/a", "/a/b", "/a/c", "/b"] {
+            for method in [Method::GET, Method::POST, Method::PUT] {
+                let Ok(id) = table.find(host, path, &method) else { continue };
+                let admitted = &table.route(id).providers;
+                prop_assert!(admitted.iter().all(|id| site.providers.contains(id)), "{} {} {}", method, host, path);
+            }
         }
     }
 }

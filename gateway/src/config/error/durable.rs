@@ -36,6 +36,9 @@ pub enum DurableProblem {
         /// What is wrong.
         reason: String,
     },
+    /// The bound of a direct route.
+    #[error("a durable route has its bound in durable: write durable.max_in_flight instead of this key")]
+    MaxInFlight,
     /// Two routes of one name.
     #[error(
         "another route is called \"{name}\" too, and stored deliveries belong to a route by its name; write name = \"…\" for each"

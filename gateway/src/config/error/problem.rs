@@ -15,6 +15,7 @@ use super::preset::PresetProblem;
 use super::proof::ProofProblem;
 use super::ranges::RangeProblem;
 use super::revocation::RevocationProblem;
+use super::route::RouteProblem;
 use crate::config::levels::LevelsError;
 use hookgate_core::identity::revocation::RevocationListError;
 use hookgate_core::identity::rule::RuleError;
@@ -298,6 +299,9 @@ pub enum Problem {
     /// An error about the memory that hosts share.
     #[error(transparent)]
     Fleet(#[from] FleetProblem),
+    /// An error of a route.
+    #[error(transparent)]
+    Route(#[from] RouteProblem),
     /// An error of ranges.
     #[error(transparent)]
     Range(#[from] RangeProblem),

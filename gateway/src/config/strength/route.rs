@@ -16,7 +16,7 @@ use hyper::Method;
 
 use super::loss::Loss;
 use hookgate_core::auth::PolicyStrength;
-use hookgate_core::route::{PathPattern, Route};
+use hookgate_core::route::{HostPattern, PathPattern, Route, domain_of};
 
 /// Ends a path that only prefixes match: no path of a route has a control character.
 const BELOW: &str = "\u{7f}";
@@ -25,12 +25,13 @@ const BELOW: &str = "\u{7f}";
 #[derive(Clone, Debug)]
 pub(super) struct RouteStrength {
     name: Arc<str>,
-    host: Option<Arc<str>>,
+    host: HostPattern,
     path: PathPattern,
     methods: Vec<Method>,
     /// Whether `methods` is in the file; otherwise they are the default.
     methods_are_written: bool,
-    handler: PathBuf,
+    /// `None` if hookgate answers everyone: such a route demands nothing.
+    handler: Option<PathBuf>,
     /// The names of the providers.
     admitted: BTreeSet<Arc<str>>,
     /// Its own policy; `None` if those of the providers count.
@@ -58,7 +59,7 @@ impl RouteStrength {
             path: route.path.clone(),
             methods: route.methods.clone(),
             methods_are_written,
-            handler: route.handler.socket.clone(),
+            handler: route.handler().map(|handler| handler.socket.clone()),
             admitted,
             policy,
             earlier: None,
@@ -74,7 +75,7 @@ impl RouteStrength {
     }
 
     /// Host, path and methods: two routes of one configuration differ in it.
-    pub(super) fn place(&self) -> (Option<Arc<str>>, String, Vec<String>) {
+    pub(super) fn place(&self) -> (HostPattern, String, Vec<String>) {
         let methods = self.methods.iter().map(ToString::to_string).collect();
         (self.host.clone(), format!("{:?}", self.path), methods)
     }
@@ -151,7 +152,7 @@ fn versions<'r>(old: &'r [RouteStrength], new: &'r [RouteStrength]) -> Versions<
                 0 => before.shares_a_method(route),
                 1 => before.host == route.host && before.shares_a_method(route),
                 2 => true,
-                _ => route.host.is_none() && before.handler == route.handler,
+                _ => route.host == HostPattern::Every && before.handler == route.handler,
             };
             let mut free = candidates.iter().filter(|before| !taken.contains(&std::ptr::from_ref(**before)));
             if let Some(before) = free.find(|before| fits(before)) {
@@ -174,24 +175,56 @@ fn index<'r, K: Eq + Hash>(
     index
 }
 
+/// Hosts, of which one stands for all that the same patterns match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Host<'s> {
+    /// This one.
+    Exact(&'s str),
+    /// One of a wildcard that no route names itself. The value is the domain.
+    Below(&'s str),
+    /// One that no pattern but that of every host matches.
+    Other,
+}
+
+impl<'s> Host<'s> {
+    fn of(pattern: &'s HostPattern) -> Self {
+        match pattern {
+            HostPattern::Exact(host) => Self::Exact(host),
+            HostPattern::Wildcard(text) => Self::Below(text.trim_start_matches("*.")),
+            HostPattern::Every => Self::Other,
+        }
+    }
+
+    /// The patterns that match it, the most specific first.
+    fn patterns(self) -> impl Iterator<Item = Self> {
+        let wildcard = match self {
+            Self::Exact(host) => domain_of(host).map(Self::Below),
+            Self::Below(_) | Self::Other => None,
+        };
+        let every = (self != Self::Other).then_some(Self::Other);
+        [self].into_iter().chain(wildcard).chain(every)
+    }
+}
+
 /// Routes by place.
-struct Table<'s>(HashMap<(Option<&'s str>, bool, &'s str), Vec<&'s RouteStrength>>);
+struct Table<'s>(HashMap<(Host<'s>, bool, &'s str), Vec<&'s RouteStrength>>);
 
 impl<'s> Table<'s> {
     fn new(routes: &'s [RouteStrength]) -> Self {
         Self(index(routes, |route| {
             let (is_exact, path) = route.pattern();
-            (route.host.as_deref(), is_exact, path)
+            (Host::of(&route.host), is_exact, path)
         }))
     }
 
-    /// As [`hookgate_core::route::RouteTable::find`]. `None` as host is one that no route names.
-    fn find(&self, host: Option<&str>, path: &str, method: &Method) -> Option<&'s RouteStrength> {
-        let hosts = host.map(Some).into_iter().chain([None]);
-        hosts.flat_map(|host| places(path).map(move |(is_exact, path)| (host, is_exact, path))).find_map(|place| {
-            let routes = self.0.get(&place)?;
-            routes.iter().find(|route| route.methods.contains(method)).copied()
-        })
+    /// As [`hookgate_core::route::RouteTable::find`].
+    fn find(&self, host: Host<'_>, path: &str, method: &Method) -> Option<&'s RouteStrength> {
+        host.patterns().flat_map(|host| places(path).map(move |(is_exact, path)| (host, is_exact, path))).find_map(
+            |place| {
+                let routes = self.0.get(&place)?;
+                routes.iter().find(|route| route.methods.contains(method)).copied()
+            },
+        )
     }
 }
 
@@ -202,23 +235,20 @@ fn places(path: &str) -> impl Iterator<Item = (bool, &str)> {
 }
 
 /// What stands for all requests: a host, a path and a method each.
-fn cells<'s>(old: &'s [RouteStrength], new: &'s [RouteStrength]) -> BTreeSet<(Option<&'s str>, String, &'s str)> {
-    let mut hosts: HashMap<(bool, &str), BTreeSet<&'s str>> = HashMap::new();
+fn cells<'s>(old: &'s [RouteStrength], new: &'s [RouteStrength]) -> BTreeSet<(Host<'s>, String, &'s str)> {
+    let mut hosts: HashMap<(bool, &str), BTreeSet<Host<'s>>> = HashMap::new();
     for route in old.iter().chain(new) {
-        let Some(host) = route.host.as_deref() else { continue };
-        hosts.entry(route.pattern()).or_default().insert(host);
+        hosts.entry(route.pattern()).or_default().insert(Host::of(&route.host));
     }
     let mut cells = BTreeSet::new();
     for route in old.iter().chain(new) {
         let path = route.witness();
-        let mut add = |host: Option<&'s str>| {
+        // A route of a more specific host comes before one of this host, however short its prefix is.
+        let own = Host::of(&route.host);
+        let others = places(&path).filter_map(|place| hosts.get(&place)).flatten().copied();
+        let narrower = others.filter(|host| host.patterns().any(|pattern| pattern == own));
+        for host in narrower.chain([own]).collect::<BTreeSet<_>>() {
             cells.extend(route.methods.iter().map(|method| (host, path.clone(), method.as_str())));
-        };
-        add(route.host.as_deref());
-        // A route of one host comes before one for every host, however short its prefix is.
-        if route.host.is_none() {
-            let of_host = places(&path).filter_map(|place| hosts.get(&place)).flatten();
-            of_host.copied().collect::<BTreeSet<_>>().into_iter().for_each(|host| add(Some(host)));
         }
     }
     cells
@@ -244,7 +274,8 @@ pub(super) fn losses(
         let is_same = version.is_some_and(|version| std::ptr::eq(*version, before));
         compare(old, new, before, after, is_same, report);
         // A new route says whom it admits. Another one gets requests that were not its own.
-        if !is_same && (version.is_some() || known.contains_key(&std::ptr::from_ref(after))) {
+        if before.handler.is_some() && !is_same && (version.is_some() || known.contains_key(&std::ptr::from_ref(after)))
+        {
             for provider in after.admitted.difference(&before.admitted) {
                 let (before, after) = (&before.name, &after.name);
                 let text =
@@ -257,12 +288,12 @@ pub(super) fn losses(
 
 /// Reports a host that a route has lost, and methods that it takes by default alone.
 fn lost_bounds(before: &RouteStrength, after: &RouteStrength, report: &mut dyn FnMut(Loss)) {
-    if let (Some(host), None) = (&before.host, &after.host) {
+    if let (Some(host), HostPattern::Every) = (before.host.as_str(), &after.host) {
         let text = format!("route \"{}\": host {host} is no longer demanded", after.name);
         report(Loss::of_route(&after.name, text));
     }
     let added = after.methods.iter().find(|method| !before.methods.contains(method));
-    if let Some(method) = added.filter(|_| !after.methods_are_written) {
+    if let Some(method) = added.filter(|_| !after.methods_are_written && after.handler.is_some()) {
         let text = format!("route \"{}\": methods no longer excludes {method}", after.name);
         report(Loss::of_route(&after.name, text));
     }

@@ -247,6 +247,16 @@ fn a_time_out_beyond_that_of_the_sender_is_told() {
     assert!(note.contains(":8: provider[0].preset: this sender waits 5000 ms"), "{note}");
     // Nothing is documented of a sender of one's own.
     assert_eq!(notes(&with(OWN)), Vec::<String>::new());
+    // The time of the route counts, if it has its own.
+    let of_route = |line: &str| with(SIGNED) + line + "[limits]\nhandler_timeout_ms = 5000\n";
+    check(&fixture, &of_route("handler_timeout_ms = 5001\n"), &[("14: route[0].handler_timeout_ms: ", words)]);
+    let short = with(SIGNED) + "handler_timeout_ms = 5000\n[limits]\nhandler_timeout_ms = 30000\n";
+    check(&fixture, &short, &[]);
+    assert_eq!(notes(&(with(SIGNED) + "handler_timeout_ms = 5000\n")), Vec::<String>::new());
+    // The sender to a durable route does not wait for the handler.
+    let durable = "delivery = \"durable\"\nhandler_timeout_ms = 60000\n[state]\ndirectory = \"state\"\n";
+    check(&fixture, &(with(SIGNED) + durable), &[]);
+    assert_eq!(notes(&(with(SIGNED) + durable)), Vec::<String>::new());
 }
 
 /// PagerDuty documents TLS 1.2 alone, and no suite with ChaCha20.

@@ -13,7 +13,7 @@ use hookgate_core::identity::revocation::{AwaitedLists, RevocationScope};
 use hookgate_core::identity::rule::{Condition, IdentityRule};
 use hookgate_core::identity::{ExtendedKeyUsage, OnFailure, Provider, ProviderId, RefusalAnswer};
 use hookgate_core::limits::Limits;
-use hookgate_core::route::{Handler, PathPattern};
+use hookgate_core::route::{Handler, HostPattern, PathPattern};
 use hookgate_io::Backend;
 
 fn address(text: &str) -> SocketAddr {
@@ -37,11 +37,11 @@ fn missing_keys_have_their_defaults() {
     assert_eq!(config.metrics, None);
     let [route] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
     assert_eq!(route.name.as_ref(), "/pagerduty");
-    assert_eq!(route.host, None);
+    assert_eq!(route.host, HostPattern::Every);
     assert_eq!(route.path, PathPattern::Exact("/pagerduty".into()));
     assert_eq!(route.methods, [Method::POST]);
     assert_eq!(route.providers, [ProviderId(0)]);
-    assert_eq!(route.handler, Handler { socket: "/run/app/pagerduty.sock".into() });
+    assert_eq!(route.handler(), Some(&Handler { socket: "/run/app/pagerduty.sock".into() }));
     assert!(!route.client_cert_chain);
     let [provider] = config.providers.as_slice() else { panic!("{:?}", config.providers) };
     assert_eq!(provider.on_failure, OnFailure::Respond);
@@ -84,7 +84,7 @@ fn every_key_can_be_written() {
     }
     let route = &config.routes[0];
     assert_eq!(route.name.as_ref(), "pages");
-    assert_eq!(route.host.as_deref(), Some("hooks.example.com"));
+    assert_eq!(route.host.as_str(), Some("hooks.example.com"));
     assert_eq!(route.path, PathPattern::Prefix("/pagerduty/".into()));
     assert_eq!(route.methods, [Method::POST, Method::PUT]);
     assert_eq!(route.providers, [ProviderId(0), ProviderId(1)]);
@@ -367,11 +367,12 @@ fn hosts_and_paths_are_taken_as_they_are_sent() {
         ("hooks", "/", "hooks", PathPattern::Exact("/".into())),
         ("192.0.2.1", "/*", "192.0.2.1", PathPattern::Prefix("/".into())),
         ("[2001:DB8::1]", "/a%20b/", "[2001:db8::1]", PathPattern::Exact("/a%20b/".into())),
+        ("*.Example.com", "/a", "*.example.com", PathPattern::Exact("/a".into())),
         ("xn--exmple-cua.com", "/a/b/*", "xn--exmple-cua.com", PathPattern::Prefix("/a/b/".into())),
     ] {
         let text = minimal().replace("path = \"/pagerduty\"", &format!("host = \"{host}\"\npath = \"{path}\""));
         let config = fixture.good(&text);
-        assert_eq!(config.routes[0].host.as_deref(), Some(expected_host));
+        assert_eq!(config.routes[0].host, HostPattern::new(expected_host));
         assert_eq!(config.routes[0].path, expected_path);
         assert_eq!(config.routes[0].name.as_ref(), format!("{expected_host}{path}"));
     }

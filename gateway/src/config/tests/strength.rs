@@ -608,3 +608,15 @@ fn a_file_without_some_of_its_lines_is_not_weaker_or_is_refused() {
     }
     assert!(count.refused > 100 && count.accepted > 20 && causes.len() > 25, "{count:?} {causes:#?}");
 }
+
+/// Who removes it takes an answer away, and who adds it writes that down.
+#[test]
+fn a_public_route_is_neither_a_demand_nor_a_loss() {
+    let fixture = fixture();
+    let old = rotated(0);
+    let with = old.clone() + "[[route]]\nname = \"up\"\nhost = \"a.example\"\npath = \"/up\"\nrespond = 200\n";
+    assert_eq!(losses(&fixture, &old, &with), [""; 0]);
+    assert_eq!(losses(&fixture, &with, &old), [""; 0], "the route for every path demands more");
+    let moved = with.replace("host = \"a.example\"\npath = \"/up\"", "path = \"/up\"");
+    assert_eq!(losses(&fixture, &moved, &with), [""; 0]);
+}

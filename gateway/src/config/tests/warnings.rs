@@ -153,6 +153,13 @@ fn certificates_and_hosts_must_meet() {
         let words = "correct host, or add a [[certificate]] with this name";
         check(&fixture, &host(other), NOW, &[expected[0], ("11: route[0].host: ", words)]);
     }
+    // A wildcard needs a certificate for all of its names.
+    check(&fixture, &host("*.example.net"), NOW, &[]);
+    let words = "of the names of *.example.com only some have a certificate (hooks.example.com)";
+    check(&fixture, &host("*.example.com"), NOW, &[("11: route[0].host: ", words)]);
+    let unused = ("3: certificate[0]", "(hooks.example.com, *.example.net)");
+    let words = "no certificate has the name *.a.example.net";
+    check(&fixture, &host("*.a.example.net"), NOW, &[unused, ("11: route[0].host: ", words)]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use crate::snapshot::Snapshot;
 use crate::suspects::Pending;
 use crate::worker::Places;
 use hookgate_core::identity::{ClientCertificate, Provider};
-use hookgate_core::route::{Handler, PathPattern, Route};
+use hookgate_core::route::{AnsweredBy, Handler, PathPattern, Route};
 use hookgate_filter::Status;
 
 /// Most reasons that are kept of a load that is not in use. The log has all.
@@ -85,14 +85,17 @@ pub(super) fn providers(snapshot: &Snapshot) -> Vec<ProviderFacts> {
 pub(super) fn routes(snapshot: &Snapshot) -> Vec<RouteFacts> {
     let facts = |route: &Route| RouteFacts {
         name: route.name.to_string(),
-        host: route.host.as_deref().map(str::to_owned),
+        host: route.host.as_str().map(str::to_owned),
         path: match &route.path {
             PathPattern::Exact(path) => path.to_string(),
             PathPattern::Prefix(prefix) => format!("{prefix}*"),
         },
         methods: route.methods.iter().map(ToString::to_string).collect(),
         providers: route.providers.iter().map(|id| snapshot.identity.provider(*id).name.to_string()).collect(),
-        handler: route.handler.socket.display().to_string(),
+        handler: match &route.answered_by {
+            AnsweredBy::Handler(handler) => handler.socket.display().to_string(),
+            AnsweredBy::Gateway(status) => format!("respond {}", status.as_u16()),
+        },
     };
     snapshot.routes.routes().iter().map(facts).collect()
 }
@@ -100,7 +103,7 @@ pub(super) fn routes(snapshot: &Snapshot) -> Vec<RouteFacts> {
 /// The handlers of the routes, each once, in the order of the routes.
 fn handlers_of(snapshot: &Snapshot) -> impl Iterator<Item = &Handler> {
     let mut seen = HashSet::new();
-    snapshot.routes.routes().iter().map(|route| &route.handler).filter(move |handler| seen.insert(*handler))
+    snapshot.routes.routes().iter().filter_map(Route::handler).filter(move |handler| seen.insert(*handler))
 }
 
 /// The handlers of the configuration in use.

@@ -91,7 +91,7 @@ pub(in crate::control) struct RouteFacts {
     pub(in crate::control) path: String,
     pub(in crate::control) methods: Vec<String>,
     pub(in crate::control) providers: Vec<String>,
-    /// The path of the socket.
+    /// The path of the socket, or `respond` and the status with which hookgate answers everyone.
     pub(in crate::control) handler: String,
 }
 

@@ -40,7 +40,11 @@ pub(super) fn sockets(handlers: &[(Location, PathBuf)], config: &Config) -> Vec<
 
 /// What becomes of requests to the routes with the handler at `path` while nothing listens there.
 fn without_handler(path: &Path, config: &Config) -> &'static str {
-    let routes = config.routes.iter().zip(&config.durable).filter(|(route, _)| *route.handler.socket == *path);
+    let routes = config
+        .routes
+        .iter()
+        .zip(&config.durable)
+        .filter(|(route, _)| route.handler().is_some_and(|handler| *handler.socket == *path));
     let (durable, direct): (Vec<_>, Vec<_>) = routes.partition(|(_, durable)| durable.is_some());
     match (durable.is_empty(), direct.is_empty()) {
         (true, _) => "requests are answered with status 502",

@@ -66,7 +66,7 @@ impl Walk<'_> {
 
     /// A chain that proves a provider of the site. It can be refused at a route whose providers it only claims to be.
     fn proven_chain(&self, site: &Site, route: Option<RouteId>, proven: &[ProviderId]) -> Step {
-        let refused = route.and_then(|id| {
+        let refused = route.filter(|id| !self.is_public(Some(*id))).and_then(|id| {
             let admitted = &self.snapshot.routes.route(id).providers;
             let chosen = self.snapshot.demands.choose(admitted, |provider| proven.contains(&provider));
             let identity = &self.snapshot.identity;
@@ -84,6 +84,7 @@ impl Walk<'_> {
         let has_chain = !self.subject.chain.is_empty();
         let what = if has_chain { "The certificate does not count." } else { "There is no certificate." };
         match route {
+            Ok(Some(id)) if self.is_public(Some(*id)) => Step::new(STAGE, Verdict::Passes, what),
             Ok(Some(id)) => match self.snapshot.demands.choose(&self.snapshot.routes.route(*id).providers, |_| false) {
                 Some((provider, _)) => {
                     let text = format!("{what} The request must prove that {} sent it.", self.list(&[provider]));

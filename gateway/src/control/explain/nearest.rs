@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 
 use hookgate_core::reject::Reject;
-use hookgate_core::route::{PathPattern, Route};
+use hookgate_core::route::{HostPattern, PathPattern, Route};
 use hyper::Method;
 
 /// The most bytes of a host or path that are compared: a host has at most 253 (RFC 1035, section 2.3.4).
@@ -27,7 +27,8 @@ pub(super) fn nearest(
     request: Missed<'_>,
     reject: Reject,
 ) -> Option<(usize, &'static [&'static str])> {
-    let is_of_host = |route: &Route| route.host.is_none() || route.host.as_deref() == request.host;
+    let is_of_host =
+        |route: &Route| request.host.map_or(route.host == HostPattern::Every, |host| route.host.matches(host));
     let pattern = |route: &Route| match &route.path {
         PathPattern::Exact(path) | PathPattern::Prefix(path) => path.clone(),
     };
@@ -38,7 +39,7 @@ pub(super) fn nearest(
         // A route with every path of its host says nothing about this request.
         let has_path = path && pattern(route).len() > 1;
         let has_method = request.method.is_none_or(|method| route.methods.contains(method));
-        let apart = if host { 0 } else { distance(route.host.as_deref().unwrap_or(""), request.host.unwrap_or("")) };
+        let apart = if host { 0 } else { distance(route.host.as_str().unwrap_or(""), request.host.unwrap_or("")) };
         let likeness = likeness(&pattern(route), request.path);
         (is_found, has_path && has_method, has_path, host, Reverse(apart), path, likeness, Reverse(*index))
     };
@@ -78,15 +79,9 @@ mod tests {
             Some(prefix) => PathPattern::Prefix(prefix.into()),
             None => PathPattern::Exact(path.into()),
         };
-        Route {
-            name: path.into(),
-            host: Some(host.into()),
-            path: pattern,
-            methods: vec![method],
-            providers: vec![ProviderId(0)],
-            handler: Handler { socket: "/run/app.sock".into() },
-            client_cert_chain: false,
-        }
+        let handler = Handler { socket: "/run/app.sock".into() };
+        let route = Route::new(path, pattern, vec![ProviderId(0)], handler);
+        Route { host: HostPattern::new(host), methods: vec![method], ..route }
     }
 
     #[test]
@@ -118,6 +113,10 @@ mod tests {
         // Every path of another host.
         let routes = [post("a.example", "/*"), post(host, "/github")];
         check(&routes, host, "/githb", Reject::NoRoute, (1, "path"));
+        // A wildcard has every name below it.
+        let routes = [post("*.example.com", "/pagerduty"), post("*.example.net", "/pagerduty")];
+        check(&routes, "a.example.net", "/pagerdut", Reject::NoRoute, (1, "path"));
+        check(&routes, "a.b.example.com", "/pagerduty", Reject::UnknownServerName, (0, "host"));
         let request = Missed { host: None, path: "/", method: None };
         assert_eq!(nearest(&[], request, Reject::NoRoute), None);
     }

@@ -28,6 +28,8 @@ pub(super) enum Owner {
     Nearest,
     /// The route.
     Route(&'static [&'static str]),
+    /// The route, if it has one of these keys, otherwise `[limits]`.
+    Bound(&'static [&'static str]),
     /// The route, if it has one of these keys, otherwise the provider.
     Proof(&'static [&'static str]),
     /// No line of the configuration.
@@ -36,7 +38,7 @@ pub(super) enum Owner {
 
 /// What decides about a refusal for this reason.
 pub(super) fn owner(reject: Reject) -> Owner {
-    use Owner::{Nearest, Proof, Provider, Route, Section};
+    use Owner::{Bound, Nearest, Proof, Provider, Route, Section};
     match reject {
         Reject::ConnectionLimit => Section("limits", &["max_connections"]),
         Reject::UnadmittedLimit => Section("limits", &["max_unadmitted_bytes"]),
@@ -45,11 +47,12 @@ pub(super) fn owner(reject: Reject) -> Owner {
         Reject::ChainTooLarge => Section("limits", &["max_presented_bytes", "max_presented_certificates"]),
         Reject::RequestTimeout => Section("limits", &["request_timeout_ms", "request_head_timeout_ms"]),
         Reject::ResponseTimeout => Section("limits", &["response_timeout_ms"]),
-        Reject::BodyTooLarge => Section("limits", &["max_body_bytes"]),
+        Reject::BodyTooLarge => Bound(&["max_body_bytes"]),
         Reject::HeadTooLarge => Section("limits", &["max_head_bytes", "max_headers"]),
         Reject::BufferLimit => Section("limits", &["max_buffered_bytes"]),
         Reject::HandlerOverloaded => Section("limits", &["handler_max_in_flight", "handler_max_waiting"]),
-        Reject::HandlerTimeout => Section("limits", &["handler_timeout_ms"]),
+        Reject::RouteOverloaded => Route(&["max_in_flight"]),
+        Reject::HandlerTimeout => Bound(&["handler_timeout_ms"]),
         Reject::ReplayGuardFull => Section("limits", &["replay_entries"]),
         Reject::StateUnavailable => Section("state", &["directory"]),
         Reject::UnknownServerName | Reject::NoRoute | Reject::MethodNotAllowed => Nearest,

@@ -2,6 +2,7 @@
 //!
 //! Owns the question to the daemon, and what the options add to a record. Must not judge.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
+use hookgate_core::route::HostPattern;
 use hyper::Request;
 use hyper::header::{HOST, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -83,11 +85,10 @@ pub(super) fn find(options: &Explain, config: &Config) -> anyhow::Result<Wanted>
 
 /// The host of all routes, if they have one and the command line need not say more.
 fn only_host(config: &Config, may_guess: bool) -> Option<String> {
-    let mut hosts: Vec<&str> = config.routes.iter().filter_map(|route| route.host.as_deref()).collect();
-    hosts.sort_unstable();
-    hosts.dedup();
-    match hosts.as_slice() {
-        [only] if may_guess => Some((*only).to_owned()),
+    let hosts = config.routes.iter().map(|route| &route.host).filter(|host| **host != HostPattern::Every);
+    let hosts: BTreeSet<&HostPattern> = hosts.collect();
+    match hosts.first() {
+        Some(HostPattern::Exact(only)) if may_guess && hosts.len() == 1 => Some(only.to_string()),
         _ => None,
     }
 }

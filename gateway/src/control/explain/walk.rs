@@ -104,7 +104,7 @@ impl Walk<'_> {
     /// What becomes of an admitted request to a durable route.
     fn stored(&self, route: RouteId) -> Option<Step> {
         let rule = self.snapshot.durable(route)?;
-        let handler = self.snapshot.routes.route(route).handler.socket.display();
+        let handler = self.snapshot.routes.route(route).handler()?.socket.display();
         let text = format!(
             "Stored, answered with {}, then handed to the handler at {handler} until it takes it, for {} s at most.",
             rule.status.as_u16(),
@@ -150,7 +150,7 @@ impl Walk<'_> {
         let name = self.subject.server_name.as_deref();
         let shown = name.map_or_else(|| "no server name".to_owned(), |name| format!("the server name {name}"));
         match self.snapshot.reception(name) {
-            Reception::Site(site) if !site.scope.providers.is_empty() => {
+            Reception::Site(site) if site.serves_anyone() => {
                 let asks = match site.certificate_request {
                     CertificateRequest::Required => "asks for a client certificate",
                     CertificateRequest::Optional => {
@@ -196,7 +196,16 @@ impl Walk<'_> {
         match route {
             Ok(Some(id)) => {
                 let route = self.snapshot.routes.route(id);
-                let text = format!("The route {} admits {}.", route.name, self.list(&route.providers));
+                if let Some(status) = route.public_status() {
+                    let text = format!("The route {} answers everyone with {}.", route.name, status.as_u16());
+                    return Step::new(stage, Verdict::Passes, text).at(self.places.of_route(id.0, &["respond"]));
+                }
+                let mut text = format!("The route {} admits {}.", route.name, self.list(&route.providers));
+                let target = self.subject.head.as_ref().and_then(|head| head.uri.path_and_query());
+                if let (Some(prefix), Some(target)) = (&route.strip_prefix, target) {
+                    // The query may hold a secret.
+                    text.push_str(&format!(" Its handler gets the path {}.", prefix.strip(target).path()));
+                }
                 Step::new(stage, Verdict::Passes, text).at(self.places.of_route(id.0, &["path"]))
             }
             Ok(None) => Step::new(stage, Verdict::Skipped, "No request is described (--path PATH)."),
@@ -223,6 +232,9 @@ impl Walk<'_> {
     fn admission(&self, route: Option<RouteId>, proven: &[ProviderId]) -> (Step, Option<ProviderId>) {
         let stage = "admission";
         let Some(id) = route else { return (Step::new(stage, Verdict::Skipped, "There is no route."), None) };
+        if self.is_public(Some(id)) {
+            return (Step::new(stage, Verdict::Passes, "The route demands nothing of the sender."), None);
+        }
         let route = self.snapshot.routes.route(id);
         let chosen = self.snapshot.demands.choose(&route.providers, |provider| proven.contains(&provider));
         let Some((provider, _)) = chosen else {
@@ -262,6 +274,9 @@ impl Walk<'_> {
     /// What the proofs of the request are worth, as `provider`, or as the first provider of the route.
     fn auth(&self, route: Option<RouteId>, provider: Option<ProviderId>) -> Step {
         let stage = "auth";
+        if self.is_public(route) {
+            return Step::new(stage, Verdict::Passes, "Nothing is demanded.");
+        }
         let first = || Some(*self.snapshot.routes.route(route?).providers.first()?);
         let (Some(route), Some(as_provider)) = (route, provider.or_else(first)) else {
             return Step::new(stage, Verdict::Skipped, "There is no route.");
@@ -380,6 +395,10 @@ impl Walk<'_> {
             }
             Owner::Provider(keys) => of_provider(keys),
             Owner::Route(keys) => self.places.of_route(route?.0, keys),
+            Owner::Bound(keys) => match route {
+                Some(route) if self.places.route_has(route.0, keys) => self.places.of_route(route.0, keys),
+                _ => self.places.in_section("limits", keys),
+            },
             Owner::Nearest => self.nearest_route(refusal.reject),
             Owner::Nothing => None,
             Owner::Proof(keys) => match route {
@@ -389,6 +408,11 @@ impl Walk<'_> {
         }?;
         let is_of_window = refusal.reject == Reject::TimestampOutsideWindow && place.note.is_none();
         Some(if is_of_window { Place { note: Some("tolerance_s in it".to_owned()), ..place } } else { place })
+    }
+
+    /// Whether the route answers everyone.
+    pub(super) fn is_public(&self, route: Option<RouteId>) -> bool {
+        route.is_some_and(|id| self.snapshot.routes.route(id).public_status().is_some())
     }
 
     /// The names of these providers.

@@ -291,6 +291,10 @@ fn a_policy_tells_its_providers_and_what_its_handshakes_ask_for() {
     // Only the providers of the scope count.
     scope.providers = vec![ProviderId(0), ProviderId(7)];
     assert_eq!(identity.certificate_request(&scope), CertificateRequest::Required);
+    let beside = |asked: CertificateRequest| [true, false].map(|it| asked.beside_public_route(it));
+    assert_eq!(beside(CertificateRequest::Required), [CertificateRequest::Optional, CertificateRequest::Never]);
+    assert_eq!(beside(CertificateRequest::Optional), [CertificateRequest::Optional; 2]);
+    assert_eq!(beside(CertificateRequest::Never), [CertificateRequest::Never; 2]);
     let labels = [ExtendedKeyUsage::ClientAuth, ExtendedKeyUsage::ClientAuthExplicit, ExtendedKeyUsage::Ignore];
     assert_eq!(labels.map(ExtendedKeyUsage::label), ["client-auth", "client-auth-explicit", "ignore"]);
 }

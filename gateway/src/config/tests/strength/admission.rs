@@ -54,7 +54,7 @@ impl Admission {
         };
         let paths: BTreeSet<String> = all().map(|route| path(&route.path)).collect();
         let methods: BTreeSet<&str> = all().flat_map(|route| &route.methods).map(Method::as_str).collect();
-        for host in ["a.example", "other.example"] {
+        for host in ["a.example", "other.example", "other.test"] {
             for path in &paths {
                 for method in &methods {
                     let Ok(id) = table.find(host, path, &Method::try_from(*method).unwrap()) else { continue };

@@ -146,6 +146,13 @@ impl Whole {
 }
 
 static WITH_CERTIFICATES: LazyLock<Whole> = LazyLock::new(|| Whole::new(rotated(0)));
+/// The same with a route for names below a domain, and one for a name among them.
+static WITH_WILDCARD: LazyLock<Whole> = LazyLock::new(|| {
+    let (exact, wildcard) = ("host = \"a.example\"\nmethods = [\"GET\"]", "host = \"*.example\"\nmethods = [\"GET\"]");
+    let text = rotated(0).replacen(exact, wildcard, 1);
+    assert!(text.contains(wildcard));
+    Whole::new(text)
+});
 static WITHOUT: LazyLock<Whole> = LazyLock::new(|| Whole::new(senders(0)));
 
 /// The same edits in each run, unless `PROPTEST_RNG_SEED` says otherwise: a search with other seeds belongs to whoever changes the comparison,
@@ -166,6 +173,13 @@ proptest! {
         reloads in prop::collection::vec(prop::collection::vec(edit(), 1..4), 1..4),
     ) {
         WITH_CERTIFICATES.expect_no_weaker(&reloads);
+    }
+
+    #[test]
+    fn no_edit_that_weakens_senders_at_wildcard_hosts_is_accepted(
+        reloads in prop::collection::vec(prop::collection::vec(edit(), 1..4), 1..4),
+    ) {
+        WITH_WILDCARD.expect_no_weaker(&reloads);
     }
 
     #[test]
