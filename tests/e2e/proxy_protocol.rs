@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hookgate_testkit::client::{OpenSsl, TlsVersion, raw};
 use hookgate_testkit::configuration::HOST;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::command::hookgate;
 use crate::environment::{Environment, PATH, SOON};
@@ -162,6 +162,26 @@ fn a_proxy_that_conveys_no_address_keeps_its_own() {
         let mut connection = through_proxy(&gateway, &header);
         assert_eq!(address_at_handler(&gateway, &mut connection), "127.0.0.9", "{}", header.escape_ascii());
     }
+}
+
+#[test]
+fn a_health_check_of_a_proxy_is_no_refusal() {
+    let gateway = start("", "");
+    for header in [b"".to_vec(), b"PROXY UNKNOWN\r\n".to_vec(), binary(0x20, 0, &[])] {
+        for resets in [false, true] {
+            let mut check = connect_from(&gateway, PROXY);
+            check.write_all(&header).unwrap();
+            if resets {
+                // As HAProxy ends its checks.
+                SockRef::from(&check).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            drop(check);
+            gateway.wait_no_connection().unwrap();
+        }
+    }
+    let log = gateway.daemon.log();
+    assert!(log.contains("handshake ended") && !log.contains("handshake refused"), "{log}");
+    assert_eq!(gateway.rejections("proxy_header_missing").unwrap(), 0.0);
 }
 
 #[test]

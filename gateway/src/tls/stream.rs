@@ -74,6 +74,15 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
+    /// Whether the peer, or the deadline sweep, closed the connection. Health checks of balancers often do that by a reset.
+    pub fn is_end_of_stream(&self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Io(error) => error.kind() == io::ErrorKind::ConnectionReset,
+            _ => false,
+        }
+    }
+
     /// The refusal that is counted and logged. `overdue` if the deadline sweep has shut the socket down: an end of the stream is
     /// then the sweep's, while an alert that was in transit keeps its own reason.
     pub fn refusal(&self, overdue: bool) -> Refusal {
@@ -439,6 +448,8 @@ mod tests {
         check(&HandshakeError::Closed, true, Reject::HandshakeTimeout);
         check(&reset(), false, Reject::HandshakeFailed);
         check(&reset(), true, Reject::HandshakeTimeout);
+        assert!(HandshakeError::Closed.is_end_of_stream() && reset().is_end_of_stream());
+        assert!(!HandshakeError::Io(io::ErrorKind::Other.into()).is_end_of_stream());
         check(&HandshakeError::Tls(rustls::Error::DecryptError), true, Reject::HandshakeFailed);
         check(&HandshakeError::Tls(rustls::Error::NoCertificatesPresented), true, Reject::NoCertificate);
         check(&HandshakeError::UnknownServerName, true, Reject::UnknownServerName);

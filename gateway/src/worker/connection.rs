@@ -167,7 +167,7 @@ fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: 
     let labels = RequestLabels { provider, ..RequestLabels::default() };
     context.meters.requests.rejected(refusal.reject, labels);
     // Port scans and health checks close connections all day.
-    let is_ended = matches!(error, HandshakeError::Closed) && !deadline.is_overdue();
+    let is_ended = error.is_end_of_stream() && !deadline.is_overdue();
     let outcome = if is_ended { Outcome::HandshakeEnded } else { Outcome::HandshakeRefused };
     if !is_ended {
         snapshot.recent.note(refusal.reject, caller.origin.address().ip(), || {
