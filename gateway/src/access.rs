@@ -119,6 +119,8 @@ pub struct Record<'a> {
     pub path: Option<&'a str>,
     /// Address and port of the peer.
     pub peer: &'a str,
+    /// Address and port of the proxy that the peer came through.
+    pub proxy: Option<&'a str>,
     /// The server name that the peer asked for.
     pub server_name: Option<&'a str>,
     /// The id of the request.
@@ -162,6 +164,7 @@ macro_rules! event {
             method = record.method.map(|method| beginning(method, MAXIMUM_METHOD_BYTES)),
             path = record.path.map(|path| beginning(path, MAXIMUM_PATH_BYTES)),
             peer = record.peer,
+            proxy = record.proxy,
             server_name = record.server_name,
             request_id = record.request_id,
             tls_version = record.tls.and_then(|tls| known(tls.version)),
@@ -196,6 +199,7 @@ impl<'a> Record<'a> {
             method: None,
             path: None,
             peer,
+            proxy: None,
             server_name: None,
             request_id: None,
             tls: None,

@@ -18,6 +18,7 @@ use crate::deliveries::DeliveryStore;
 use crate::fleet::Fleet;
 use crate::key_store::KeyStore;
 use crate::missing_lists::ListNotes;
+use crate::proxy::Proxies;
 use crate::recent::Recent;
 use crate::suspects::Suspects;
 use crate::tls::certificates::Certificates;
@@ -139,6 +140,8 @@ pub struct Snapshot {
     pub list_notes: Arc<ListNotes>,
     /// The recent refusals. Outlives the snapshot.
     pub recent: Arc<Recent>,
+    /// The proxies that convey the address of a peer.
+    pub proxies: Proxies,
     /// The configured limits.
     pub limits: Limits,
     /// Which requests and handshakes the log has an event for.
@@ -162,7 +165,18 @@ impl Snapshot {
     /// [`SnapshotError`]. Nothing has changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
         let Config {
-            certificates, providers, sources, routes, durable, proofs, limits, log, tls, problem_types, ..
+            proxies,
+            certificates,
+            providers,
+            sources,
+            routes,
+            durable,
+            proofs,
+            limits,
+            log,
+            tls,
+            problem_types,
+            ..
         } = config;
         let Lasting { cache, keys, replay, deliveries, fleet, sightings, suspects, list_notes, recent, public_roots } =
             lasting;
@@ -207,6 +221,7 @@ impl Snapshot {
             suspects,
             list_notes,
             recent,
+            proxies: Proxies::new(proxies),
             limits,
             access: log.access,
             problem_types,

@@ -26,6 +26,7 @@ mod new_authority;
 mod problem;
 mod prometheus;
 mod proof;
+mod proxy_protocol;
 mod published;
 mod publisher;
 mod refusal;

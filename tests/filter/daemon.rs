@@ -80,11 +80,15 @@ impl Environment {
 
     /// Sends a webhook from `source` with a good certificate.
     pub(crate) fn post(&self, source: &str, limit: Duration) -> CurlOutcome {
+        let curl = self.curl(source, limit);
+        self.network.on_client(|| curl.run()).unwrap()
+    }
+
+    fn curl(&self, source: &str, limit: Duration) -> Curl {
         let server = if source.contains(':') { format!("[{}]", SERVER[1]) } else { SERVER[0].to_owned() };
         let curl = Curl::new(HOST, 443).argument("--connect-to").argument(format!("::{server}:443"));
         let curl = curl.argument("--interface").argument(source).trusting(self.pki.server_root().path());
-        let curl = curl.identity(&self.identity).post(PERCOLATE.path, b"{}").limit(limit);
-        self.network.on_client(|| curl.run()).unwrap()
+        curl.identity(&self.identity).post(PERCOLATE.path, b"{}").limit(limit)
     }
 
     /// The error of a connection to the filtered port.
@@ -157,6 +161,31 @@ fn mutual_tls_reaches_the_daemon_from_allowed_sources_alone() {
         end(gateway);
         assert!(!environment.is_filtered(), "{attach}: detached at the end");
     }
+}
+
+#[test]
+fn packets_of_a_proxy_pass_and_what_it_conveys_must_be_in_the_ranges() {
+    if !is_root() {
+        return;
+    }
+    let environment = Environment::new();
+    let configuration = |ranges: &str| {
+        let proxy = format!("workers = 1\nproxy_protocol = {{ from = [\"{}\"] }}", FOREIGN[0]);
+        environment.configuration(ranges, "mode = \"enforce\"").replace("workers = 1", &proxy)
+    };
+    let gateway = environment.start(&configuration(RANGES));
+    assert_eq!(environment.post(ALLOWED[0], PATIENCE).status(), Some(200), "as without a proxy");
+    assert_eq!(environment.connect(FOREIGN[1], SILENCE), ErrorKind::TimedOut, "the other family is in no range");
+    // curl conveys its own address, which is in no range of the provider.
+    let conveying = environment.curl(FOREIGN[0], PATIENCE).argument("--haproxy-protocol");
+    let post = || environment.network.on_client(|| conveying.run()).unwrap();
+    assert_eq!(post().status(), Some(403));
+    environment.wait_metric(&gateway, "hookgate_rejections_total", &[("reason", "source_not_in_ranges")], 1.0);
+    assert_eq!(environment.post(FOREIGN[0], PATIENCE).status(), None, "a proxy must send a header");
+    environment.wait_metric(&gateway, "hookgate_rejections_total", &[("reason", "proxy_header_missing")], 1.0);
+    environment.wait_metric(&gateway, "hookgate_filter_set_packets_total", &[("set", "(proxies)")], 1.0);
+    environment.reload(&gateway, &configuration(&format!("{RANGES}, \"{}\"", FOREIGN[0])));
+    assert_eq!(post().status(), Some(200));
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn main() {
     corpora.add("signature", signatures());
     corpora.add("fields", fields());
     corpora.add("head", heads());
+    corpora.add("proxy_header", proxy_headers());
     corpora.add("packet", cases::all().into_iter().map(|case| case.frame));
     corpora.add("ranges", RANGES.map(Vec::from));
     files(&corpora, &certificates, &jwks);
@@ -326,6 +327,36 @@ fn fields() -> Vec<Vec<u8>> {
     ];
     let seeds = values.iter().flat_map(|value| headers.iter().map(move |header| (value, header)));
     seeds.map(|(value, header)| format!("{value}\x1e{header}\x1e{{\"n\":1}}").into_bytes()).collect()
+}
+
+fn proxy_headers() -> Vec<Vec<u8>> {
+    let lines = [
+        "PROXY TCP4 192.0.2.1 203.0.113.7 40000 443\r\n\u{16}\u{3}\u{1}",
+        "PROXY TCP6 2001:db8::1 2001:db8::2 40000 443\r\n",
+        "PROXY TCP6 ::ffff:192.0.2.1 ::1 1 0\r\n",
+        "PROXY UNKNOWN\r\n",
+        "PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n",
+        "PROXY TCP4 192.0.2.1 203.0.113.7 40000 443\n",
+        "PROXY TCP4 192.0.2.01 203.0.113.7 +1 65536\r\n",
+        "POST /hook HTTP/1.1\r\n",
+    ];
+    let block = |command: u8, family: u8, rest: &[u8]| {
+        let length = u8::try_from(rest.len()).unwrap();
+        [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[command, family, 0, length], rest].concat()
+    };
+    let ipv4 = [192, 0, 2, 1, 203, 0, 113, 7, 0x9C, 0x40, 1, 0xBB];
+    let mapped = [&[0; 10][..], &[0xFF, 0xFF, 192, 0, 2, 1], &[0; 15], &[1, 0x9C, 0x40, 1, 0xBB]].concat();
+    let blocks = [
+        block(0x21, 0x11, &ipv4),
+        block(0x21, 0x11, &[&ipv4[..], &[3, 0, 4, 1, 2, 3, 4], b"\x02\0\x01a"].concat()),
+        block(0x21, 0x21, &mapped),
+        block(0x20, 0, &[]),
+        block(0x21, 0, &ipv4),
+        block(0x21, 0x31, &[7; 216]),
+        block(0x21, 0x12, &ipv4),
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xFF\xFF".to_vec(),
+    ];
+    lines.into_iter().map(|line| line.as_bytes().to_vec()).chain(blocks).collect()
 }
 
 fn heads() -> Vec<Vec<u8>> {

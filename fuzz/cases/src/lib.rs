@@ -14,6 +14,7 @@ pub mod json;
 pub mod key_set;
 pub mod name;
 pub mod packet;
+pub mod proxy_header;
 pub mod ranges;
 pub mod revocation_list;
 pub mod signature;
@@ -36,7 +37,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "chain", judge: chain::judge, mutations: 600 },
     Target { name: "configuration", judge: configuration::judge, mutations: 2000 },
     Target { name: "fields", judge: fields::judge, mutations: 1000 },
@@ -46,6 +47,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "key_set", judge: key_set::judge, mutations: 4000 },
     Target { name: "name", judge: name::judge, mutations: 600 },
     Target { name: "packet", judge: packet::judge, mutations: 6000 },
+    Target { name: "proxy_header", judge: proxy_header::judge, mutations: 6000 },
     Target { name: "ranges", judge: ranges::judge, mutations: 600 },
     Target { name: "revocation_list", judge: revocation_list::judge, mutations: 3000 },
     Target { name: "signature", judge: signature::judge, mutations: 3000 },

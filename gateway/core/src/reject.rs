@@ -77,6 +77,8 @@ const OPERATOR: &str = " Operator: ";
 pub enum Stage {
     /// Before a byte was read.
     Accept,
+    /// In the header of a proxy before the receiver.
+    Proxy,
     /// In the handshake.
     Tls,
     /// About the client certificate: with an answer or with an alert, as `on_failure` says.
@@ -95,13 +97,23 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of a connection's way.
-    pub const ALL: [Self; 8] =
-        [Self::Accept, Self::Tls, Self::Identity, Self::Admission, Self::Http, Self::Route, Self::Auth, Self::Upstream];
+    pub const ALL: [Self; 9] = [
+        Self::Accept,
+        Self::Proxy,
+        Self::Tls,
+        Self::Identity,
+        Self::Admission,
+        Self::Http,
+        Self::Route,
+        Self::Auth,
+        Self::Upstream,
+    ];
 
     /// Its name.
     pub fn label(self) -> &'static str {
         match self {
             Self::Accept => "accept",
+            Self::Proxy => "proxy",
             Self::Tls => "tls",
             Self::Identity => "identity",
             Self::Admission => "admission",
@@ -124,6 +136,7 @@ impl Reject {
         // The rows are in the order of the stages.
         let lasts = [
             (Self::UnadmittedLimit, Stage::Accept),
+            (Self::ProxyHeaderUnexpected, Stage::Proxy),
             (Self::UnknownServerName, Stage::Tls),
             (Self::IdentityMismatch, Stage::Identity),
             (Self::RangesUnavailable, Stage::Admission),
@@ -183,6 +196,19 @@ rejects! {
     /// who opens so many connections; raise the limit if they are legitimate.
     UnadmittedLimit => "unadmitted_limit", 503, InternalError, Gateway, "Too many connections without an admitted certificate",
         "The receiver has too many connections; connect again later.";
+    // proxy
+    /// The connection comes from a range of `proxy_protocol` and begins with no header of the PROXY protocol. Operator: turn the protocol on at
+    /// the proxy (`send-proxy-v2` of HAProxy), for its health checks too; or take out of `from` what is no proxy.
+    ProxyHeaderMissing => "proxy_header_missing", 400, UnexpectedMessage, Gateway, "The header of the PROXY protocol is missing",
+        "The proxy before the receiver did not send the header that the receiver expects.";
+    /// The header of the PROXY protocol is malformed, too long (4,096 bytes, or 107 of version 1), or conveys no TCP address: UNIX sockets and
+    /// datagrams are refused. Operator: see what the log says of it, and correct the proxy.
+    ProxyHeaderInvalid => "proxy_header_invalid", 400, UnexpectedMessage, Gateway, "The header of the PROXY protocol is invalid",
+        "The proxy before the receiver sent a header that the receiver does not take.";
+    /// There is a header of the PROXY protocol, and the source is in no range of `proxy_protocol`; or there is a second header. Such a source
+    /// could name any address. Peer: connect without a header. Operator: if it is your proxy, add its address to `from` of `proxy_protocol`; if
+    /// one proxy is behind another, let one of them send a header.
+    ProxyHeaderUnexpected => "proxy_header_unexpected", 400, UnexpectedMessage, Peer, "A header of the PROXY protocol is not accepted", detail;
     // tls
     /// The handshake was not complete after `handshake_timeout_ms`. Peer: connect again. Operator: if it recurs, look for a
     /// slow network or an overloaded host.

@@ -93,7 +93,7 @@ impl Socket {
 
     /// Removes the first `count` bytes of [`Self::buffered`], or all if it holds fewer.
     pub fn consume(&mut self, count: usize) {
-        self.consumed = (self.consumed + count).min(self.received.len());
+        self.consumed = self.consumed.saturating_add(count).min(self.received.len());
     }
 
     /// How many bytes the kernel has accepted since the socket was made.

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -25,6 +26,8 @@ pub const PIN_DIRECTORY: &str = "/sys/fs/bpf/hookgate";
 /// The names of the sets of `allow` and `deny`. No provider can have such a name.
 const ALLOW_SET: &str = "(allow)";
 const DENY_SET: &str = "(deny)";
+/// The name of the set of `proxy_protocol`: the packets of a peer behind a proxy are the proxy's.
+const PROXY_SET: &str = "(proxies)";
 
 /// The most interfaces. The program is attached to each.
 const MAXIMUM_INTERFACES: usize = 64;
@@ -115,6 +118,8 @@ pub(super) struct RawRate {
 /// What the filter needs of other sections.
 pub(super) struct Context<'c> {
     pub(super) listen: Option<&'c Listen>,
+    /// The ranges of `proxy_protocol`.
+    pub(super) proxies: &'c [IpNet],
     pub(super) providers: &'c [Spanned<RawProvider>],
     /// In the order of `providers`.
     pub(super) ranges: &'c [ProviderRanges],
@@ -213,16 +218,18 @@ fn destinations(
     destinations
 }
 
-/// The sets: deny, allow, then the providers in the order of the file. A provider without ranges has no set.
+/// The sets: deny, allow, the proxies, then the providers in the order of the file. A provider without ranges has no set: its packets pass if
+/// they come from a proxy.
 fn sets(fields: &RawFilter, mode: Mode, context: &Context<'_>, report: &mut Report<'_>) -> Vec<RangeSet> {
     let denied = ranges::prefixes(fields.deny.as_ref(), fields.deny_files.as_ref(), report);
     let allowed = ranges::prefixes(fields.allow.as_ref(), fields.allow_files.as_ref(), report);
     let mut sets = vec![
         RangeSet { name: DENY_SET.to_owned(), action: Action::Deny, prefixes: denied },
         RangeSet { name: ALLOW_SET.to_owned(), action: Action::Allow, prefixes: allowed },
+        RangeSet { name: PROXY_SET.to_owned(), action: Action::Allow, prefixes: context.proxies.to_vec() },
     ];
     for ((raw, ranges), urls) in context.providers.iter().zip(context.ranges).zip(context.range_urls) {
-        if ranges.prefixes.is_empty() && urls.is_empty() && mode == Mode::Enforce {
+        if ranges.prefixes.is_empty() && urls.is_empty() && mode == Mode::Enforce && context.proxies.is_empty() {
             report.missing_one_of(
                 raw,
                 "source_ranges",

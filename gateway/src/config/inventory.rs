@@ -36,6 +36,9 @@ const FIXED: [&str; 8] = [
     "limits.replay_entries",
 ];
 
+/// What a reload changes, although it is below an entry of [`FIXED`].
+const RELOADED: &str = "listen.proxy_protocol.";
+
 /// The owner of an entry: an element of an array of tables, by its name, or a section.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Owner {
@@ -287,7 +290,7 @@ fn items(owner: &Owner, old: &BTreeMap<String, Entry>, new: &BTreeMap<String, En
             Owner::Element(name) if item.is_empty() => name.clone(),
             Owner::Element(name) => format!("{name}: {item}"),
         };
-        let fixed = FIXED.iter().any(|fixed| subject.starts_with(fixed));
+        let fixed = FIXED.iter().any(|fixed| subject.starts_with(fixed)) && !subject.starts_with(RELOADED);
         let suffix = if fixed { " (needs a restart)" } else { "" };
         changes.push(Change(format!("{subject}{what}{suffix}")));
     }

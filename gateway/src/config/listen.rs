@@ -1,20 +1,27 @@
-//! `[listen]` and `[metrics]`: the addresses to bind.
+//! `[listen]` and `[metrics]`: the addresses to bind, and the proxies before them.
 //!
 //! Owns their bounds and defaults. Binds nothing: `control` does.
 
 use std::net::SocketAddr;
 
 use hookgate_io::Backend;
+use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::bound::Bound;
+use super::document;
 use super::error::Problem;
 use super::length;
+use super::ranges::{self, RawRanges};
 use super::report::Report;
+use super::warning::WarningKind;
 
 /// The most addresses. Each needs a socket per worker.
 const MAXIMUM_ADDRESSES: usize = 64;
+
+/// The most ranges of proxies. A balancer of a cloud has a few subnets, and a CDN some dozens of ranges.
+const MAXIMUM_PROXIES: usize = 1024;
 
 /// The default length of the accept queue: the kernel's own maximum since Linux 5.4 (`net.core.somaxconn`).
 pub const DEFAULT_BACKLOG: u32 = 4096;
@@ -23,6 +30,7 @@ const WORKERS: Bound = Bound::new(0, 1024, "");
 const BACKLOG: Bound = Bound::new(1, 65_535, "");
 
 const WRITE_ADDRESSES: &str = "addresses = [\"0.0.0.0:443\", \"[::]:443\"]";
+const WRITE_FROM: &str = "from = [\"10.0.1.0/24\"]: the addresses of the proxies, or remove proxy_protocol";
 
 /// `[listen]`: the addresses that accept connections, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +60,15 @@ pub(super) struct RawListen {
     workers: Option<Spanned<i64>>,
     io: Option<RawIoBackend>,
     backlog: Option<Spanned<i64>>,
+    #[serde(default, deserialize_with = "document::table")]
+    proxy_protocol: Option<Spanned<RawProxyProtocol>>,
+}
+
+/// `proxy_protocol` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProxyProtocol {
+    from: RawRanges,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,6 +109,23 @@ pub(super) fn listen(raw: Option<Spanned<RawListen>>, report: &mut Report<'_>) -
     // Both bounds fit into the types.
     let (workers, backlog) = (usize::try_from(workers).ok()?, u32::try_from(backlog).ok()?);
     Some(Listen { addresses, workers, io, backlog })
+}
+
+/// The ranges of `proxy_protocol`; empty without it. Reports what is wrong, and leaves it out.
+pub(super) fn proxies(raw: Option<&Spanned<RawListen>>, report: &mut Report<'_>) -> Vec<IpNet> {
+    let Some(raw) = raw.and_then(|raw| raw.get_ref().proxy_protocol.as_ref()) else { return Vec::new() };
+    let Some(from) = raw.get_ref().from.as_ref() else {
+        report.missing(raw, "from", WRITE_FROM);
+        return Vec::new();
+    };
+    if !length::is_within(from, MAXIMUM_PROXIES, WRITE_FROM, report) {
+        return Vec::new();
+    }
+    let ranges = ranges::prefixes(Some(from), None, report);
+    for range in IpNet::aggregate(&ranges).into_iter().filter(|range| range.prefix_len() == 0) {
+        report.warn(from, WarningKind::AnyProxy { range });
+    }
+    ranges
 }
 
 fn parse_addresses(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<SocketAddr> {

@@ -119,6 +119,8 @@ pub use self::warning::{RouteWarning, Warning, WarningKind};
 pub struct Config {
     /// `[listen]`
     pub listen: Listen,
+    /// `proxy_protocol` of `[listen]`: the ranges of the proxies that convey the address of a peer. Empty without the key.
+    pub proxies: Ranges,
     /// `[[certificate]]`. The first is the default. Empty only if there are no providers and no routes.
     pub certificates: Vec<ServerCertificate>,
     /// `[[provider]]`, in the order of the file: [`ProviderId`](hookgate_core::identity::ProviderId) is the index.
@@ -292,6 +294,7 @@ impl Config {
         let raw_certificates = elements(raw.certificate.as_ref());
         let raw_providers = elements(raw.provider.as_ref());
         let raw_routes = elements(raw.route.as_ref());
+        let proxies = listen::proxies(raw.listen.as_ref(), &mut report);
         let listen = listen::listen(raw.listen, &mut report);
         let certificates = certificate::certificates(raw_certificates, &mut report);
         let mut key_sources = KeySources::new(elements(raw.key_source.as_ref()), &mut report);
@@ -321,6 +324,7 @@ impl Config {
         let range_urls = provider::range_urls(raw_providers, &mut report);
         let context = filter::Context {
             listen: listen.as_ref(),
+            proxies: &proxies,
             providers: raw_providers,
             ranges: &ranges,
             range_urls: &range_urls,
@@ -359,6 +363,7 @@ impl Config {
         let strength = Strength::new(&strength::Parsed {
             root: document.root(),
             permission: raw.accept_weaker.as_deref(),
+            proxies: &proxies,
             providers: &providers,
             sources: &sources,
             ranges: &ranges,
@@ -375,6 +380,7 @@ impl Config {
         let notes = report.take_notes();
         let config = listen.map(|listen| Self {
             listen,
+            proxies: Ranges::new(&proxies),
             certificates,
             providers,
             sources,

@@ -46,7 +46,7 @@ impl Sections {
         let text = file::read(path, MAXIMUM_FILE_BYTES).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let document = text.as_deref().and_then(|text| Document::parse(text, path).ok());
         let mut headers = Vec::new();
-        for section in ["filter", "log", "provider", "route", "tls"] {
+        for section in ["filter", "listen", "log", "provider", "route", "tls"] {
             let Some(document) = &document else { break };
             let Some((key, value)) = document.root().get_key_value(section) else { continue };
             let DeValue::Array(tables) = value.get_ref() else {
@@ -71,6 +71,7 @@ impl Sections {
             About::Provider(name) => ("provider", Some(&**name)),
             About::Route(name) => ("route", Some(&**name)),
             About::Filter => ("filter", None),
+            About::Listen => ("listen", None),
             About::Log => ("log", None),
             About::Tls => ("tls", None),
         };

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
+use ipnet::IpNet;
 use ring::digest;
 use toml::de::{DeTable, DeValue};
 
@@ -40,7 +41,7 @@ use super::tls::TlsSection;
 use hookgate_core::auth::strength::{Aspect, Aspects};
 use hookgate_core::auth::{KeySourceId, PolicyStrength};
 use hookgate_core::identity::Provider;
-use hookgate_core::ranges::Sources;
+use hookgate_core::ranges::{Ranges, Sources};
 use hookgate_core::route::Route;
 use hookgate_filter::{Mode, Rate};
 
@@ -57,6 +58,7 @@ pub struct Strength {
     permission: Option<String>,
     providers: BTreeMap<Arc<str>, ProviderStrength>,
     routes: Vec<RouteStrength>,
+    proxies: ProxyStrength,
     filter: FilterStrength,
     log: LogStrength,
     tls: TlsStrength,
@@ -68,6 +70,13 @@ pub struct Strength {
 struct Removed {
     providers: BTreeMap<Arc<str>, ProviderStrength>,
     routes: Vec<RouteStrength>,
+}
+
+/// Which sources have no other address than their own.
+#[derive(Clone, Debug, Default)]
+struct ProxyStrength {
+    /// The others.
+    from: Ranges,
 }
 
 /// What the filter demands, if it is on.
@@ -120,6 +129,8 @@ pub(super) struct Parsed<'c> {
     pub(super) root: &'c DeTable<'c>,
     /// `accept_weaker`
     pub(super) permission: Option<&'c str>,
+    /// The ranges of `proxy_protocol`.
+    pub(super) proxies: &'c [IpNet],
     pub(super) providers: &'c [Provider],
     pub(super) sources: &'c [Sources],
     /// In the order of `providers`, as `sources`.
@@ -160,6 +171,7 @@ impl Strength {
             permission: permission.map(str::to_owned),
             providers: strengths.collect(),
             routes: routes.collect(),
+            proxies: ProxyStrength { from: Ranges::new(parsed.proxies) },
             filter: FilterStrength::new(parsed.filter, root),
             log: LogStrength { hides_paths: !parsed.log.access.path },
             tls: TlsStrength::new(parsed.tls),
@@ -230,6 +242,7 @@ impl Strength {
 
     fn losses(&self, next: &Self) -> BTreeSet<Loss> {
         let mut losses = self.filter.losses(&next.filter);
+        losses.extend(self.proxies.losses(&next.proxies));
         for (name, new) in &next.providers {
             let Some(old) = self.provider(name) else { continue };
             let mut report = |loss: String| {
@@ -281,6 +294,14 @@ impl Strength {
     fn uses_policy(&self, provider: &str) -> bool {
         let mut routes = self.routes.iter().filter(|route| route.admits(provider)).peekable();
         routes.peek().is_none() || routes.any(|route| !route.has_policy())
+    }
+}
+
+impl ProxyStrength {
+    /// Without a proxy, the kernel vouches for an address; a source that is added names any. One that is taken out has its own again.
+    fn losses(&self, next: &Self) -> impl Iterator<Item = Loss> {
+        let added = next.from.minus(&self.from).into_iter();
+        added.map(|range| Loss::of_listen(&format!("proxy_protocol: {range} may name any address as its peer's")))
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use hookgate_core::auth::secret::SecretOddity;
 use hookgate_core::identity::AnchorFlaw;
+use ipnet::IpNet;
 use time::Date;
 
 use super::error::{Location, one_line};
@@ -36,6 +37,11 @@ impl fmt::Display for Warning {
 pub enum WarningKind {
     /// No certificate, no provider and no route.
     NoPeerAdmitted,
+    /// Every source of a family may say which address a peer has.
+    AnyProxy {
+        /// The range of the whole family.
+        range: IpNet,
+    },
     /// A provider that no route names.
     UnusedProvider {
         /// The provider.
@@ -379,6 +385,11 @@ impl fmt::Display for WarningKind {
                 formatter,
                 "no proof is demanded beside the certificate, and that of the preset \"{preset}\" is shared by {shared_by}: each of them \
                  can send requests here; demand a proof (`hookgate providers {preset}` shows which)"
+            ),
+            Self::AnyProxy { range } => write!(
+                formatter,
+                "{range} lets every source name any address as its own, so that source_ranges and the address in the log prove nothing; write \
+                 the addresses of your proxies"
             ),
             Self::AnchorWithoutList { profile, subject } => write!(
                 formatter,

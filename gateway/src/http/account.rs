@@ -231,7 +231,8 @@ impl Connection {
     /// Notes a refusal, with what is known of the connection and what `add` adds.
     fn note_refusal(&self, standing: &Standing, refusal: &Refusal, add: impl FnOnce(Note) -> Note) {
         let snapshot = &standing.snapshot;
-        snapshot.recent.note(refusal.reject, self.address.ip(), || {
+        let address = self.origin.address();
+        snapshot.recent.note(refusal.reject, address.ip(), || {
             let ids = match &standing.verdict {
                 Ok(chain) => chain.matches().iter().map(|found| found.provider).collect(),
                 Err(refused) => Vec::from_iter(refused.provider),
@@ -240,8 +241,8 @@ impl Connection {
                 Ok(chain) => Some(chain.shared().clone()),
                 Err(refused) => refused.presented.clone(),
             };
-            let note = Note::new(What::Request, refusal, self.server.context.now(), self.address);
-            let note = Note { generation: snapshot.generation, chain, ..note };
+            let note = Note::new(What::Request, refusal, self.server.context.now(), address);
+            let note = Note { generation: snapshot.generation, proxy: self.origin.proxy(), chain, ..note };
             let names = ids.into_iter().map(|id| Arc::clone(&snapshot.identity.provider(id).name));
             add(note.at_server_name(self.server_name.as_deref()).of_providers(names))
         });
@@ -297,12 +298,15 @@ impl Connection {
     /// What is the same for every event of the connection.
     fn record<'a>(&'a self, standing: &'a Standing) -> Record<'a> {
         let provider = standing.provider().map(|id| &*standing.snapshot.identity.provider(id).name);
+        let peer = self.peer.get_or_init(|| self.origin.address().to_string().into());
+        let proxy = self.origin.proxy().map(|proxy| &**self.proxy.get_or_init(|| proxy.to_string().into()));
         Record {
+            proxy,
             provider,
             subject: standing.verdict.as_ref().ok().map(|chain| chain.subject()),
             server_name: self.server_name.as_deref(),
             tls: Some(self.tls),
-            ..Record::new(self.peer.get_or_init(|| self.address.to_string().into()), self.server.context.index())
+            ..Record::new(peer, self.server.context.index())
         }
     }
 }

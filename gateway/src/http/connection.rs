@@ -3,7 +3,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,6 +21,7 @@ use super::ending::{Ending, Linger, Outcome, ending};
 use super::exchange::{Exchange, ExchangeStream};
 use super::{problem, request};
 use crate::access::{Outcome as Event, Tls};
+use crate::proxy::Origin;
 use crate::snapshot::Snapshot;
 use crate::strangers::Stranger;
 use crate::tls::stream::TlsStream;
@@ -36,8 +37,8 @@ const REFUSED_BUFFER_SLACK: usize = 8 * 1024;
 
 /// What the handshake established about a peer.
 pub struct Peer {
-    /// Where it connects from.
-    pub address: SocketAddr,
+    /// Where it is.
+    pub origin: Origin,
     /// The server name that it asked for, in lower case.
     pub server_name: Option<Box<str>>,
     /// What its handshake negotiated.
@@ -55,9 +56,11 @@ pub struct Peer {
 /// A connection, as its requests see it.
 pub(super) struct Connection {
     pub(super) server: Rc<Server>,
-    pub(super) address: SocketAddr,
+    pub(super) origin: Origin,
     /// The address and port as the log has them, once it does.
     pub(super) peer: OnceCell<Box<str>>,
+    /// Those of the proxy that the peer came through, likewise.
+    pub(super) proxy: OnceCell<Box<str>>,
     /// The address as handlers get it: an IPv4-mapped IPv6 address as IPv4.
     pub(super) address_field: HeaderValue,
     pub(super) server_name: Option<Box<str>>,
@@ -106,9 +109,10 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
     let exchange = Exchange::new(deadline, limits, peer.stranger, peer.is_judged_by_request);
     let connection = Rc::new(Connection {
         server,
-        address: peer.address,
+        origin: peer.origin,
         peer: OnceCell::new(),
-        address_field: address_field(peer.address.ip()),
+        proxy: OnceCell::new(),
+        address_field: address_field(peer.origin.address().ip()),
         server_name: peer.server_name,
         tls: peer.tls,
         standing: RefCell::new(Standing { snapshot: peer.snapshot, verdict: peer.verdict }),
@@ -205,11 +209,11 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
         // The peer may be gone already.
         Ending::Close => drop(stream.close().await),
         Ending::Alert => {
-            tracing::debug!(peer = %connection.address, %outcome, "connection ended");
+            tracing::debug!(peer = %connection.origin.address(), %outcome, "connection ended");
             stream.end_with_alert().await;
         }
         Ending::CutSlow(refusal) => connection.cut(refusal),
-        Ending::Cut => tracing::debug!(peer = %connection.address, %outcome, "connection ended"),
+        Ending::Cut => tracing::debug!(peer = %connection.origin.address(), %outcome, "connection ended"),
     }
     connection.log_if_silent();
 }

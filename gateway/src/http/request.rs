@@ -201,7 +201,7 @@ async fn process(
     let (provider_id, provider) = (peer.provider(), usize::from(peer.provider().0));
     connection.note(|account| account.provider = Some(provider_id));
     let provider_name = &snapshot.identity.provider(provider_id).name;
-    check_source(snapshot.sources.get(provider), connection.address.ip(), provider_name)?;
+    check_source(snapshot.sources.get(provider), connection.origin.address().ip(), provider_name)?;
     let bounds = (&snapshot.limits, route.limits.max_body_bytes);
     let (body, mut buffered) = read_body(connection, body, bounds, sender.source(connection)).await?;
     connection.exchange.request_complete();

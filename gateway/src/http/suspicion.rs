@@ -108,7 +108,7 @@ fn of_connection<'a>(
 ) -> Vec<(&'a Claim, Evidence)> {
     let evidence = |claim: &&'a Claim| {
         let sources = snapshot.sources.get(usize::from(claim.provider().0));
-        let found = Evidence::of_connection(suspect, claim, sources, connection.address.ip())?;
+        let found = Evidence::of_connection(suspect, claim, sources, connection.origin.address().ip())?;
         Some((*claim, found))
     };
     claims.iter().filter_map(evidence).collect()

@@ -113,7 +113,7 @@ pub const LABELS: &[Label] = &[
     Label { name: "resumed", values: "`true`, `false`", most: "2" },
     Label { name: "route", values: "configured names of routes; empty if none was found", most: "routes" },
     Label { name: "rule", values: "`client-auth`, `ignore`", most: "2" },
-    Label { name: "set", values: "providers with ranges, `(allow)`, `(deny)`", most: "sets" },
+    Label { name: "set", values: "providers with ranges, `(allow)`, `(deny)`, `(proxies)`", most: "sets" },
     Label { name: "source", values: "configured lists and keys that are fetched", most: "sources" },
     Label { name: "state", values: "`waiting`, `dead`", most: "2" },
     Label { name: "status", values: "statuses of answers, 499 included", most: "statuses" },
@@ -349,7 +349,7 @@ metrics! {
             "Packets that a range of the set decided about. If several sets have the same range, the first in the file counts the packet. Absent without `[filter]`.",
             "sum by (set) (rate(hookgate_filter_set_packets_total[5m]))";
         FILTER_RANGES = Gauge "hookgate_filter_ranges" ["set", "family"]
-            "Ranges in force, by set (a provider, `(allow)` or `(deny)`) and family. Absent without `[filter]`.",
+            "Ranges in force, by set (a provider, `(allow)`, `(deny)` or `(proxies)`) and family. Absent without `[filter]`.",
             "hookgate_filter_ranges == 0";
         FILTER_MEMORY = Gauge "hookgate_filter_map_bytes" []
             "Kernel memory of the filter's maps. Absent without `[filter]`.",

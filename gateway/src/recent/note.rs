@@ -61,6 +61,8 @@ pub struct Note {
     pub generation: u64,
     /// Where it came from.
     pub peer: SocketAddr,
+    /// The proxy that it came through.
+    pub proxy: Option<SocketAddr>,
     /// The id of the request, or of the answer to bytes that were none.
     pub request_id: Option<Box<str>>,
     /// The server name that the peer asked for.
@@ -88,6 +90,7 @@ impl Note {
             explanation: beginning(refusal.detail(), EXPLANATION_BYTES),
             generation: 0,
             peer,
+            proxy: None,
             request_id: None,
             server_name: None,
             method: None,

@@ -97,8 +97,8 @@ struct Entry {
     /// What it holds without what it sends, once it was refused.
     refused: Cell<usize>,
     evicted: Cell<Option<Eviction>>,
-    source: u64,
-    standing: Standing,
+    source: Cell<u64>,
+    standing: Cell<Standing>,
     /// It has had a turn.
     had_turn: Cell<bool>,
     /// It has the turn that it waits for.
@@ -156,8 +156,8 @@ impl Strangers {
             held: Cell::new(SILENT),
             refused: Cell::new(REFUSED),
             evicted: Cell::new(None),
-            source,
-            standing: self.sources.borrow().standing(source, now),
+            source: Cell::new(source),
+            standing: Cell::new(self.sources.borrow().standing(source, now)),
             had_turn: Cell::new(false),
             granted: Cell::new(false),
             waker: RefCell::new(None),
@@ -230,6 +230,13 @@ pub struct Stranger {
 }
 
 impl Stranger {
+    /// A proxy conveys `address` for it, at `now` by the coarse clock: it counts with this source from now on. Before its first turn.
+    pub fn comes_from(&self, address: IpAddr, now: Duration) {
+        let source = sources::source(address);
+        self.entry.source.set(source);
+        self.entry.standing.set(self.strangers.sources.borrow().standing(source, now));
+    }
+
     /// Notes that it holds `bytes` in all, and evicts older strangers if that is too much.
     ///
     /// # Errors
@@ -260,13 +267,13 @@ impl Stranger {
     /// then it cost little, nor if it was evicted.
     pub fn failed(&self, now: Duration) {
         if self.entry.had_turn.get() && self.evicted().is_none() {
-            self.strangers.sources.borrow_mut().failed(self.entry.source, now);
+            self.strangers.sources.borrow_mut().failed(self.entry.source.get(), now);
         }
     }
 
     /// It is admitted, at `now` by the coarse clock: no stranger any more.
     pub fn admitted(self, now: Duration) {
-        self.strangers.sources.borrow_mut().admitted(self.entry.source, now);
+        self.strangers.sources.borrow_mut().admitted(self.entry.source.get(), now);
     }
 
     /// Waits for its turn to use the processor for long: at most one stranger does so in each turn of the worker's loop, and the worker

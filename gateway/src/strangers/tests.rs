@@ -114,3 +114,25 @@ fn one_request_with_its_body_has_room_if_bodies_of_strangers_are_read() {
     assert_eq!(share(&limits, 4, limits.max_body_bytes), held(REFUSED + limits.max_presented_bytes, received));
     assert!(share(&limits, 4, 0) < limits.max_body_bytes);
 }
+
+#[test]
+fn a_peer_behind_a_proxy_counts_with_its_own_source() {
+    const NOW: Duration = Duration::from_secs(1);
+    let strangers = Strangers::new();
+    strangers.set_failures_per_second(1);
+    let behind = |address: &str| {
+        let (stranger, _) = arrive(&strangers);
+        stranger.comes_from(address.parse().unwrap(), NOW);
+        stranger
+    };
+    let failing = behind("192.0.2.1");
+    failing.entry.had_turn.set(true);
+    (0..10).for_each(|_| failing.failed(NOW));
+    behind("192.0.2.2").admitted(NOW);
+    for (address, expected) in
+        [("192.0.2.1", Standing::Failing), ("192.0.2.2", Standing::Known), ("192.0.2.3", Standing::Neutral)]
+    {
+        assert_eq!(behind(address).entry.standing.get(), expected, "{address}");
+    }
+    assert_eq!(arrive(&strangers).0.entry.standing.get(), Standing::Neutral, "the proxy itself");
+}

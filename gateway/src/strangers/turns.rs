@@ -56,7 +56,7 @@ impl Turns {
             return;
         }
         entry.granted.set(false);
-        self.queues.borrow_mut()[2 * entry.standing as usize + step as usize].push_back(Rc::clone(entry));
+        self.queues.borrow_mut()[2 * entry.standing.get() as usize + step as usize].push_back(Rc::clone(entry));
         poll_fn(|context| Self::poll_granted(entry, context)).await;
     }
 

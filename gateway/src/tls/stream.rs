@@ -8,7 +8,6 @@ use std::io::{self, BufRead, IoSlice, Write as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use rustls::server::{Accepted, Acceptor, ClientHello};
@@ -17,22 +16,19 @@ use thiserror::Error;
 
 use super::fault;
 use super::intake::{Intake, announces_too_much, offers_old_version};
+use super::turn_away::{
+    alert_and_end, answer_plainly, discard, flush_and_end, is_plain_http, plaintext_alert, too_large,
+};
 use super::verifier::observe;
+use crate::proxy::header::{self, Flaw};
 use crate::strangers::{Eviction, Step, Stranger};
 use hookgate_core::identity::{self, ChainRefusal};
 use hookgate_core::limits::CLIENT_HELLO_BYTES;
 use hookgate_core::reject::{Refusal, Reject};
-use hookgate_io::timer::timeout;
 use hookgate_io::{Socket, submit_queued};
 
 /// Ciphertext that may wait for the kernel before writers wait too, in bytes: four TLS records.
 const QUEUE_MAX: usize = 64 * 1024;
-
-/// Bytes that a peer may send after an alert before the connection is reset: some records of a client that speaks first.
-const AFTER_ALERT_BYTES: usize = 64 * 1024;
-
-/// How long a peer may send after an alert: a few round trips across a continent.
-const AFTER_ALERT_TIME: Duration = Duration::from_millis(500);
 
 /// How a handshake ended without a connection.
 #[derive(Debug, Error)]
@@ -52,6 +48,14 @@ pub enum HandshakeError {
     /// No configuration was chosen for this client; an `unrecognized_name` alert was sent.
     #[error("no route has this server name")]
     UnknownServerName,
+    /// The connection of a proxy begins with no header that hookgate takes; an `unexpected_message` alert was sent.
+    #[error(transparent)]
+    Header(Flaw),
+    /// There is a header of the PROXY protocol where TLS must begin; an `unexpected_message` alert was sent.
+    #[error(
+        "A header of the PROXY protocol is where TLS must begin: the source is in no range of proxy_protocol in [listen], or this is its second header."
+    )]
+    UnexpectedHeader,
     /// The peer sent a request of plain HTTP; an answer of plain HTTP was sent.
     #[error("The peer speaks plain HTTP, and this port speaks TLS: use an https URL.")]
     PlainHttp,
@@ -70,6 +74,15 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
+    /// Whether the peer, or the deadline sweep, closed the connection. Health checks of balancers often do that by a reset.
+    pub fn is_end_of_stream(&self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Io(error) => error.kind() == io::ErrorKind::ConnectionReset,
+            _ => false,
+        }
+    }
+
     /// The refusal that is counted and logged. `overdue` if the deadline sweep has shut the socket down: an end of the stream is
     /// then the sweep's, while an alert that was in transit keeps its own reason.
     pub fn refusal(&self, overdue: bool) -> Refusal {
@@ -79,6 +92,8 @@ impl HandshakeError {
             }
             Self::Refused(refusal) => refusal.refusal.clone(),
             Self::UnknownServerName => Refusal::new(Reject::UnknownServerName, self.to_string()),
+            Self::Header(flaw) => flaw.refusal(),
+            Self::UnexpectedHeader => Refusal::new(Reject::ProxyHeaderUnexpected, self.to_string()),
             Self::PlainHttp => Refusal::new(Reject::PlainHttp, self.to_string()),
             Self::HelloTooLarge => Refusal::new(Reject::HelloTooLarge, self.to_string()),
             Self::FlightTooLarge { .. } => {
@@ -116,6 +131,11 @@ impl Hello {
                     socket.consume(usize::MAX);
                     alert_and_end(&mut socket, Reject::TlsVersion).await;
                     return Err(rustls::Error::from(rustls::PeerIncompatible::Tls12NotOfferedOrEnabled).into());
+                }
+                Ok(()) if first && header::is_header(socket.buffered()) => {
+                    socket.consume(usize::MAX);
+                    alert_and_end(&mut socket, Reject::ProxyHeaderUnexpected).await;
+                    return Err(HandshakeError::UnexpectedHeader);
                 }
                 Ok(()) if first && is_plain_http(socket.buffered()) => return Err(answer_plainly(socket).await),
                 Ok(()) => first = false,
@@ -196,66 +216,6 @@ impl Hello {
                 stream.encrypt()?;
                 flush_and_end(&mut stream.socket).await;
                 Err(error)
-            }
-        }
-    }
-}
-
-/// Refuses a client that sent too long a ClientHello.
-async fn too_large(mut socket: Socket) -> HandshakeError {
-    socket.consume(usize::MAX);
-    alert_and_end(&mut socket, Reject::HelloTooLarge).await;
-    HandshakeError::HelloTooLarge
-}
-
-/// Sends the alert of `reject` to a client whose handshake has no keys yet, and ends the stream.
-async fn alert_and_end(socket: &mut Socket, reject: Reject) {
-    socket.queue().extend_from_slice(&plaintext_alert(reject.row().alert));
-    flush_and_end(socket).await;
-}
-
-/// A plaintext alert record (RFC 8446, section 5.1): alert, TLS 1.2 record version, two bytes: fatal, and the description.
-fn plaintext_alert(description: AlertDescription) -> [u8; 7] {
-    [21, 3, 3, 0, 2, 2, description.into()]
-}
-
-/// Whether a connection begins with the method of an HTTP request, or a part of one: capital letters up to the first space. No TLS record
-/// begins with a letter.
-fn is_plain_http(received: &[u8]) -> bool {
-    let method = received.split(|&byte| byte == b' ').next().unwrap_or_default();
-    !method.is_empty() && method.iter().all(u8::is_ascii_uppercase)
-}
-
-/// Answers a client of plain HTTP in its own language, and ends the stream.
-async fn answer_plainly(mut socket: Socket) -> HandshakeError {
-    const ANSWER: &[u8] =
-        b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 37\r\nconnection: close\r\n\r\n\
-        This port speaks TLS: use https://.\r\n";
-    socket.consume(usize::MAX);
-    socket.queue().extend_from_slice(ANSWER);
-    flush_and_end(&mut socket).await;
-    HandshakeError::PlainHttp
-}
-
-/// Sends what is queued, shuts down the sending direction, and discards what the peer still sends: unread data would make the kernel
-/// reset the connection, and a reset may overtake the alert. Errors are ignored: the connection ends anyway.
-async fn flush_and_end(socket: &mut Socket) {
-    if poll_fn(|context| socket.poll_finish(context)).await.is_ok() {
-        // The owner drops the socket next, which ends a receive in flight.
-        let _ = timeout(AFTER_ALERT_TIME, discard(socket, AFTER_ALERT_BYTES, || ())).await;
-    }
-}
-
-/// Reads and discards what the peer sends, until it ends the stream or `limit` bytes have arrived. Calls `received` after each receive.
-async fn discard(socket: &mut Socket, limit: usize, received: impl Fn()) {
-    let mut total = 0;
-    while total < limit {
-        match poll_fn(|context| socket.poll_fill(context)).await {
-            Ok(0) | Err(_) => return,
-            Ok(count) => {
-                total += count;
-                socket.consume(count);
-                received();
             }
         }
     }
@@ -479,24 +439,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_is_told_from_tls() {
-        for (start, expected) in [
-            (&b"GET / HTTP/1.1\r\n"[..], true),
-            (b"P", true),
-            (b"POST", true),
-            (b"POST ", true),
-            (b"", false),
-            (b" GET", false),
-            (b"SSH-2.0-x", false),
-            (b"get / HTTP/1.1", false),
-            (&[22, 3, 1, 2, 0, 1], false),
-            (&[0x80, 0x2e, 1], false),
-        ] {
-            assert_eq!(is_plain_http(start), expected, "{}", start.escape_ascii());
-        }
-    }
-
-    #[test]
     fn a_failed_handshake_has_the_reason_of_what_ended_it() {
         let check = |error: &HandshakeError, overdue, expected| {
             assert_eq!(error.refusal(overdue).reject, expected, "{error:?} {overdue}");
@@ -506,9 +448,14 @@ mod tests {
         check(&HandshakeError::Closed, true, Reject::HandshakeTimeout);
         check(&reset(), false, Reject::HandshakeFailed);
         check(&reset(), true, Reject::HandshakeTimeout);
+        assert!(HandshakeError::Closed.is_end_of_stream() && reset().is_end_of_stream());
+        assert!(!HandshakeError::Io(io::ErrorKind::Other.into()).is_end_of_stream());
         check(&HandshakeError::Tls(rustls::Error::DecryptError), true, Reject::HandshakeFailed);
         check(&HandshakeError::Tls(rustls::Error::NoCertificatesPresented), true, Reject::NoCertificate);
         check(&HandshakeError::UnknownServerName, true, Reject::UnknownServerName);
+        check(&HandshakeError::Header(Flaw::Missing), true, Reject::ProxyHeaderMissing);
+        check(&HandshakeError::Header(Flaw::LongLine), false, Reject::ProxyHeaderInvalid);
+        check(&HandshakeError::UnexpectedHeader, true, Reject::ProxyHeaderUnexpected);
         let refusal = Refusal::new(Reject::CertificateExpired, "It expired.");
         let refusal = ChainRefusal::unidentified(refusal, OnFailure::Abort);
         check(&HandshakeError::Refused(Box::new(refusal)), true, Reject::CertificateExpired);

@@ -1,8 +1,7 @@
-//! The way of one connection through the stages: accept → tls → identity → http.
+//! The way of one connection through the stages: accept → proxy → tls → identity → http.
 //!
 //! Owns the order. Must not decide: the stages do.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,10 +21,12 @@ use crate::crypto::KeyExchange;
 use crate::http::Server;
 use crate::http::connection::{Peer, serve};
 use crate::metrics::requests::RequestLabels;
+use crate::proxy::Origin;
 use crate::recent::{Note, What};
 use crate::snapshot::{Reception, Snapshot};
 use crate::strangers::Stranger;
 use crate::tls::stream::{HandshakeError, Hello, TlsStream};
+use crate::tls::turn_away::without_header;
 
 /// Takes an accepted connection all the way. The slot is held until the end.
 pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
@@ -42,7 +43,7 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
     socket.forbid_large_receives();
     let snapshot = context.snapshot();
     let deadline = context.sweep.watch(socket.descriptor(), Timer::closing(snapshot.limits.handshake_timeout));
-    let mut caller = Caller { address, server_name: None, began: Instant::now() };
+    let mut caller = Caller { origin: Origin::direct(address), server_name: None, began: Instant::now() };
     // On the heap, so that its memory is freed after the handshake.
     match Box::pin(handshake(context, &snapshot, socket, &stranger, &mut caller)).await {
         Ok(Shaken { mut stream, tls, verdict, request }) => {
@@ -61,8 +62,8 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
                 }
                 Some(stranger)
             };
-            let Caller { address, server_name, .. } = caller;
-            let peer = Peer { address, server_name, tls, snapshot, verdict, stranger, is_judged_by_request };
+            let Caller { origin, server_name, .. } = caller;
+            let peer = Peer { origin, server_name, tls, snapshot, verdict, stranger, is_judged_by_request };
             serve(Rc::clone(&server), stream, peer, deadline).await;
         }
         Err(error) => {
@@ -74,7 +75,7 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
 
 /// What is known of a peer before its handshake is complete.
 struct Caller {
-    address: SocketAddr,
+    origin: Origin,
     /// In lower case, as soon as the ClientHello has arrived.
     server_name: Option<Box<str>>,
     began: Instant,
@@ -88,14 +89,21 @@ struct Shaken {
     request: CertificateRequest,
 }
 
-/// Sets the server name of `caller`.
+/// Sets what it learns of `caller`.
 async fn handshake(
     context: &WorkerContext,
     snapshot: &Snapshot,
-    socket: Socket,
+    mut socket: Socket,
     stranger: &Stranger,
     caller: &mut Caller,
 ) -> Result<Shaken, HandshakeError> {
+    if let Some(proxy) = snapshot.proxies.at(caller.origin.address()) {
+        caller.origin = match proxy.origin(&mut socket, stranger).await {
+            Ok(origin) => origin,
+            Err(error) => return Err(without_header(socket, error).await),
+        };
+        stranger.comes_from(caller.origin.address().ip(), context.sweep.coarse());
+    }
     let hello = Hello::read(socket, stranger).await?;
     caller.server_name = hello.client_hello().server_name().map(|name| name.to_ascii_lowercase().into());
     let reception = snapshot.reception(hello.client_hello().server_name());
@@ -159,24 +167,26 @@ fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: 
     let labels = RequestLabels { provider, ..RequestLabels::default() };
     context.meters.requests.rejected(refusal.reject, labels);
     // Port scans and health checks close connections all day.
-    let is_ended = matches!(error, HandshakeError::Closed) && !deadline.is_overdue();
+    let is_ended = error.is_end_of_stream() && !deadline.is_overdue();
     let outcome = if is_ended { Outcome::HandshakeEnded } else { Outcome::HandshakeRefused };
     if !is_ended {
-        snapshot.recent.note(refusal.reject, caller.address.ip(), || {
-            let note = Note::new(What::Handshake, &refusal, context.now(), caller.address);
+        snapshot.recent.note(refusal.reject, caller.origin.address().ip(), || {
+            let note = Note::new(What::Handshake, &refusal, context.now(), caller.origin.address());
             let chain = match error {
                 HandshakeError::Refused(refused) => refused.presented.clone(),
                 _ => None,
             };
             let note = note.at_server_name(caller.server_name.as_deref()).of_providers(provider.cloned());
-            Note { generation: snapshot.generation, chain, ..note }
+            Note { generation: snapshot.generation, proxy: caller.origin.proxy(), chain, ..note }
         });
     }
     let cause = Some(Cause::Stranger);
     if snapshot.access.want(outcome, cause) {
-        let peer = caller.address.to_string();
+        let peer = caller.origin.address().to_string();
+        let proxy = caller.origin.proxy().map(|proxy| proxy.to_string());
         Record {
             refusal: Some(&refusal),
+            proxy: proxy.as_deref(),
             provider: provider.map(|name| &**name),
             server_name: caller.server_name.as_deref(),
             duration: Some(caller.began.elapsed()),

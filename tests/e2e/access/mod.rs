@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use self::events::{Event, Schema, complete_lines, line_of_text, objects, wait_for};
 use crate::environment::{BINARY, Environment, PATH, SOON};
+use crate::proxy_protocol::{TRUSTED, through_proxy};
 use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsClient, request};
 
@@ -24,9 +25,13 @@ fn start(log: &str, limits: &str) -> TestGateway {
     TestGateway::with_toml(|environment| with_log(environment, log, limits)).unwrap()
 }
 
-/// A configuration with these lines in `[log]`, and `[limits]`.
+/// A configuration with these lines in `[log]`, and `[limits]`, and a proxy.
 fn with_log(environment: &Environment, log: &str, limits: &str) -> String {
-    format!("{}\n[log]\n{log}\n", environment.toml(limits, ""))
+    let listen = format!("workers = 1\n{TRUSTED}");
+    let mut configuration = environment.configuration();
+    configuration.listen = &listen;
+    configuration.limits = limits;
+    format!("{}{}\n[log]\n{log}\n", configuration.toml(), environment.any_method_route(""))
 }
 
 /// The one event of the request with this id.
@@ -201,6 +206,9 @@ fn traffic(gateway: &TestGateway) {
         let mut stream = raw::connect(gateway.daemon.port()).unwrap();
         stream.write_all(&hello).unwrap();
         raw::read_to_end(&mut stream, SOON).unwrap();
+    }
+    for header in ["PROXY TCP6 ::1 ::1 1 2\r\n", "PROXY UNKNOWN \u{1b}[31m\"x=1\"\r\n"] {
+        through_proxy(gateway, header.as_bytes()).ask(request("POST", PATH, b"{}")).unwrap();
     }
     gateway.handler().set_behaviour(Behaviour::BreakOff { declared: 100, sent: 5 });
     let mut connection = gateway.connect().unwrap();

@@ -14,6 +14,8 @@ pub enum About {
     Route(Arc<str>),
     /// `[filter]`
     Filter,
+    /// `[listen]`
+    Listen,
     /// `[log]`
     Log,
     /// `[tls]`
@@ -39,6 +41,10 @@ impl Loss {
 
     pub(super) fn of_filter(loss: &impl fmt::Display) -> Self {
         Self { text: format!("filter: {loss}"), about: About::Filter }
+    }
+
+    pub(super) fn of_listen(loss: &impl fmt::Display) -> Self {
+        Self { text: format!("listen: {loss}"), about: About::Listen }
     }
 
     pub(super) fn of_log(loss: &impl fmt::Display) -> Self {

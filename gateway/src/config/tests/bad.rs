@@ -564,3 +564,21 @@ fn a_fleet_that_cannot_be_trusted_or_named_is_refused() {
     check(&of("certificate = { chain = \"fullchain.pem\", key = \"ca.pem\" }"), 3, "fleet.certificate.key", "ca.pem");
     check(&of("user = \"a\""), 3, "fleet.user", "unknown key");
 }
+
+#[test]
+fn what_is_wrong_with_proxy_protocol_is_said() {
+    let proxies = |value: &str, key: &str, words: &str| {
+        let section = format!("[listen]\naddresses = [\"[::]:443\"]\nproxy_protocol = {value}\n");
+        check(&section, 3, &format!("listen.proxy_protocol{key}"), words);
+    };
+    proxies("{}", ".from", "missing; write from = [\"10.0.1.0/24\"]: the addresses of the proxies");
+    proxies("{ from = [] }", ".from", "empty; write from");
+    proxies("{ from = [\"10.0.1.7/24\"] }", ".from[0]", "write 10.0.1.0/24, or 10.0.1.7 for the one address");
+    proxies("{ from = [\"10.0.1.0/33\"] }", ".from[0]", "`33` is not a prefix length");
+    proxies("{ from = [\"10.0.1.0/24\", \"balancer\"] }", ".from[1]", "`balancer` is not an IP address");
+    proxies("{ from = \"10.0.1.0/24\" }", ".from", "expected an array");
+    proxies("{ from = [7] }", ".from[0]", "expected a string");
+    proxies("{ from = [\"10.0.1.1\"], version = 2 }", ".version", "unknown key");
+    proxies("true", "", "expected a table");
+    proxies(&format!("{{ from = [{}] }}", "\"10.0.1.1\", ".repeat(1025)), ".from", "1025");
+}

@@ -201,6 +201,7 @@ fn every_key_has_a_row() {
         "",
         "[presets]\n",
         "[listen]\n",
+        "[listen]\n[listen.proxy_protocol]\n",
         "[[certificate]]\n",
         "[[provider]]\n",
         "[[provider]]\n[[provider.profile]]\n",

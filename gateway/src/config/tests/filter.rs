@@ -76,6 +76,22 @@ fn everything_about_the_filter_can_be_said() {
 }
 
 #[test]
+fn packets_of_proxies_pass_beside_those_of_providers() {
+    let proxies = "\"127.0.0.1:443\"]\nproxy_protocol = { from = [\"10.0.1.0/24\", \"2001:db8:1::/64\"] }";
+    let on = "mode = \"enforce\"\ninterfaces = [\"eth0\"]\ndeny = [\"10.0.1.66\"]";
+    let listen = |provider: &str| {
+        let text = text("@", provider, on).replace("@]", proxies);
+        fixture().good(&text).filter.policy.sets
+    };
+    let denied = set("(deny)", Action::Deny, &["10.0.1.66"]);
+    let of_proxies = set("(proxies)", Action::Allow, &["10.0.1.0/24", "2001:db8:1::/64"]);
+    let of_provider = set("pagerduty", Action::Allow, &["192.0.2.0/24"]);
+    assert_eq!(listen("source_ranges = [\"192.0.2.0/24\"]"), [denied.clone(), of_proxies.clone(), of_provider]);
+    // The requests of a provider without ranges come through the proxies.
+    assert_eq!(listen(""), [denied, of_proxies]);
+}
+
+#[test]
 fn ranges_of_a_provider_come_from_lists_and_files() {
     let fixture = fixture();
     let check = |lines: &str, check: SourceCheck, inside: &[&str], outside: &[&str]| {

@@ -13,6 +13,7 @@ use hookgate_core::identity::revocation::{AwaitedLists, RevocationScope};
 use hookgate_core::identity::rule::{Condition, IdentityRule};
 use hookgate_core::identity::{ExtendedKeyUsage, OnFailure, Provider, ProviderId, RefusalAnswer};
 use hookgate_core::limits::Limits;
+use hookgate_core::ranges::Ranges;
 use hookgate_core::route::{Handler, HostPattern, PathPattern};
 use hookgate_io::Backend;
 
@@ -45,6 +46,16 @@ fn missing_keys_have_their_defaults() {
     assert!(!route.client_cert_chain);
     let [provider] = config.providers.as_slice() else { panic!("{:?}", config.providers) };
     assert_eq!(provider.on_failure, OnFailure::Respond);
+}
+
+#[test]
+fn the_proxies_are_those_that_are_listed() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.good(&minimal()).proxies, Ranges::default());
+    let from = "proxy_protocol = { from = [\"10.0.1.0/24\", \"10.0.0.0/24\", \"::ffff:192.0.2.7\"] }\n";
+    let config = fixture.good(&minimal().replacen(LISTEN, &format!("{LISTEN}{from}"), 1));
+    let expected = ["10.0.0.0/23", "192.0.2.7/32"].map(|range| range.parse().unwrap());
+    assert_eq!(config.proxies, Ranges::new(&expected));
 }
 
 #[test]

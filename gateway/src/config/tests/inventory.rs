@@ -60,6 +60,8 @@ fn settings_are_told_by_their_keys() {
     let fixed = "limits.replay_entries: (not set) → 7 (needs a restart)";
     check("[limits]", "[limits]\nreplay_entries = 7", &[fixed]);
     check("[listen]", "reload = \"watch\"\n[listen]", &["reload: (not set) → \"watch\""]);
+    let proxies = "[listen]\nproxy_protocol = { from = [\"10.0.0.0/8\"] }";
+    check("[listen]", proxies, &["listen.proxy_protocol.from: (not set) → [\"10.0.0.0/8\"]"]);
     let handler = "route \"own\": handler: \"unix:/run/own.sock\" → \"unix:/run/other.sock\"";
     check("/run/own.sock", "/run/other.sock", &[handler]);
     check("\"4711\"", "\"4712\"", &["provider own: proof.token.project_number: \"4711\" → \"4712\""]);

@@ -96,6 +96,28 @@ fn check(fixture: &Fixture, from: &str, to: &str, expected: &[&str]) {
 }
 
 #[test]
+fn a_source_that_may_name_addresses_from_now_on_is_a_loss() {
+    let fixture = fixture();
+    let with = |from: &str| {
+        let key = if from.is_empty() { String::new() } else { format!("proxy_protocol = {{ from = [{from}] }}\n") };
+        rotated(0).replacen(LISTEN_WITH_PORT, &format!("{LISTEN_WITH_PORT}{key}"), 1)
+    };
+    let check = |old: &str, new: &str, added: &[&str]| {
+        let loss = |range: &&str| format!("listen: proxy_protocol: {range} may name any address as its peer's");
+        let expected: Vec<String> = added.iter().map(loss).collect();
+        assert_eq!(losses(&fixture, &with(old), &with(new)), expected, "{old} → {new}");
+    };
+    let (narrow, wide) = ("\"10.0.0.0/9\"", "\"10.0.0.0/8\", \"2001:db8::/32\"");
+    check(narrow, narrow, &[]);
+    check(narrow, wide, &["10.128.0.0/9", "2001:db8::/32"]);
+    check("", narrow, &["10.0.0.0/9"]);
+    check(wide, narrow, &[]);
+    check(wide, "\"10.128.0.0/9\", \"10.0.0.0/9\"", &[]);
+    // Such a source has its own address again, and no header of it counts.
+    check(wide, "", &[]);
+}
+
+#[test]
 fn a_demand_that_is_no_longer_made_is_a_loss() {
     let fixture = fixture();
     for (from, to, expected) in [

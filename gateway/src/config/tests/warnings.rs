@@ -226,3 +226,14 @@ fn a_depth_that_shuts_the_preset_out_is_told() {
     let place = "9: provider[0].verify_depth";
     check(&Fixture::new(), &text, NOW, &[(place, &old), (place, &new)]);
 }
+
+#[test]
+fn proxies_everywhere_are_told() {
+    let fixture = Fixture::new();
+    let listen =
+        |from: &str| minimal().replacen(LISTEN, &format!("{LISTEN}proxy_protocol = {{ from = [{from}] }}\n"), 1);
+    check(&fixture, &listen("\"10.0.0.0/8\", \"::ffff:10.0.0.0/104\", \"2001:db8::/32\""), NOW, &[]);
+    let place = "3: listen.proxy_protocol.from";
+    check(&fixture, &listen("\"0.0.0.0/0\""), NOW, &[(place, "0.0.0.0/0 lets every source name any address")]);
+    check(&fixture, &listen("\"::/1\", \"8000::/1\""), NOW, &[(place, "::/0 lets every source name any address")]);
+}

@@ -47,6 +47,7 @@ fn body(reject: Reject, is_page: bool) -> String {
     };
     let answer = match reject.stage() {
         Stage::Accept => "none: the connection is closed".to_owned(),
+        Stage::Proxy => format!("alert {}", alert(reject)),
         Stage::Tls => format!("status {} where there is an answer, alert {}", row.status, alert(reject)),
         Stage::Identity => format!("status {}, or alert {}", row.status, alert(reject)),
         Stage::Admission | Stage::Http | Stage::Route | Stage::Auth | Stage::Upstream => {
@@ -89,6 +90,7 @@ fn alert(reject: Reject) -> String {
 fn heading(stage: Stage) -> &'static str {
     match stage {
         Stage::Accept => "The connection (`accept`)",
+        Stage::Proxy => "The header of a proxy (`proxy`)",
         Stage::Tls => "The handshake (`tls`)",
         Stage::Identity => "The client certificate (`identity`)",
         Stage::Admission => "The sender on this route (`admission`)",
@@ -102,6 +104,9 @@ fn heading(stage: Stage) -> &'static str {
 fn introduction(stage: Stage) -> &'static str {
     match stage {
         Stage::Accept => "Before a byte of the peer is read, or to make room.",
+        Stage::Proxy => {
+            "With `proxy_protocol` in `[listen]`: before the handshake. See *Behind a proxy* in [configuration.md](configuration.md)."
+        }
         Stage::Tls => "Before the certificate of the client is judged.",
         Stage::Identity => "The chain is judged for the providers of the server name, and then for those of the route.",
         Stage::Admission => "The certificate is good, or none is needed, but not from here or not for this route.",

@@ -56,6 +56,7 @@ pub(super) fn owner(reject: Reject) -> Owner {
         Reject::ReplayGuardFull => Section("limits", &["replay_entries"]),
         Reject::StateUnavailable => Section("state", &["directory"]),
         Reject::UnknownServerName | Reject::NoRoute | Reject::MethodNotAllowed => Nearest,
+        other if other.stage() == Stage::Proxy => Section("listen", &["proxy_protocol"]),
         // Never client_certificate: a demand of the sender is no remedy of a request that does not meet it.
         Reject::ProviderNotAdmitted | Reject::NoCertificate => Route(&["providers"]),
         Reject::SpoolFull => Route(&["durable"]),

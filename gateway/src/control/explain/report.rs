@@ -130,6 +130,7 @@ fn summary(record: &Record) -> String {
     let _ = write!(text, "  {} {}", record.what, record.reason);
     let fields = [
         ("peer", Some(record.peer.as_str())),
+        ("proxy", record.proxy.as_deref()),
         ("host", record.server_name.as_deref()),
         ("route", record.route.as_deref()),
         ("method", record.method.as_deref()),

@@ -53,6 +53,8 @@ pub(super) struct Subject {
     pub(super) is_whole: bool,
     /// Where it comes from.
     pub(super) from: Option<IpAddr>,
+    /// Where its packets come from: the filter sees the proxy that it came through.
+    pub(super) packets_from: Option<IpAddr>,
 }
 
 /// What the options ask for. Asks the daemon if they name no certificate and no request.
@@ -76,11 +78,13 @@ pub(super) fn find(options: &Explain, config: &Config) -> anyhow::Result<Wanted>
     let method = options.method.clone().or_else(|| of_record(|record| record.method.as_ref()));
     let head = path.map(|path| head(options, &path, method.as_deref().unwrap_or("POST"), server_name.as_deref()));
     let body = options.body.as_deref().map(|file| read(file).map(Bytes::from)).transpose()?.unwrap_or_default();
-    let address = |record: &Record| Some(record.peer.parse::<SocketAddr>().ok()?.ip());
-    let from = options.from.or_else(|| record.as_ref().and_then(address));
+    let address = |text: &String| Some(text.parse::<SocketAddr>().ok()?.ip());
+    let from = options.from.or_else(|| record.as_ref().and_then(|record| address(&record.peer)));
+    let proxy = record.as_ref().filter(|_| options.from.is_none()).and_then(|record| record.proxy.as_ref());
+    let packets_from = proxy.and_then(address).or(from);
     let is_whole = record.is_none() || !options.header.is_empty() || options.body.is_some();
     let head = head.transpose()?;
-    Ok(Wanted::Subject(Box::new(Subject { record, chain, server_name, head, body, is_whole, from })))
+    Ok(Wanted::Subject(Box::new(Subject { record, chain, server_name, head, body, is_whole, from, packets_from })))
 }
 
 /// The host of all routes, if they have one and the command line need not say more.

@@ -121,7 +121,7 @@ impl Walk<'_> {
         if self.filter.mode == Mode::Off {
             return Step::new(stage, Verdict::Passes, "The filter is off: every packet passes.").at(place);
         }
-        let Some(address) = self.subject.from else {
+        let Some(address) = self.subject.packets_from else {
             return Step::new(stage, Verdict::Skipped, "No address is known (--from ADDRESS).").at(place);
         };
         let (tables, numbers) = match filter::tables(self.filter) {
@@ -337,7 +337,7 @@ impl Walk<'_> {
             Stage::Identity | Stage::Admission | Stage::Route => true,
             Stage::Auth => self.subject.is_whole,
             Stage::Tls => reject == Reject::UnknownServerName,
-            Stage::Accept | Stage::Http | Stage::Upstream => false,
+            Stage::Accept | Stage::Proxy | Stage::Http | Stage::Upstream => false,
         };
         if is_asked {
             return None;

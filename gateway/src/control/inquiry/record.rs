@@ -22,6 +22,9 @@ pub(in crate::control) struct Record {
     pub(in crate::control) generation: u64,
     /// Address and port.
     pub(in crate::control) peer: String,
+    /// Those of the proxy that the peer came through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::control) proxy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::control) request_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,6 +68,7 @@ impl Record {
             explanation: note.explanation.to_string(),
             generation: note.generation,
             peer: note.peer.to_string(),
+            proxy: note.proxy.map(|proxy| proxy.to_string()),
             request_id: text(&note.request_id),
             server_name: text(&note.server_name),
             method: text(&note.method),
