@@ -4,7 +4,7 @@
 //! reload replaces it as a whole. A request keeps the snapshot that was current when its head was complete. Must not read files, nor
 //! change after it is built.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hyper::header::{HeaderValue, InvalidHeaderValue};
@@ -13,8 +13,8 @@ use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
 use crate::access::AccessRules;
-use crate::config::{Config, Durable, ServerCertificate};
-use crate::crypto::signing_key;
+use crate::config::{Config, Durable, ServerCertificate, TlsSection};
+use crate::crypto::{SharedKeys, TicketSecrets, signing_key};
 use crate::deliveries::DeliveryStore;
 use crate::key_store::KeyStore;
 use crate::missing_lists::ListNotes;
@@ -25,7 +25,7 @@ use crate::tls::server::SharedTls;
 use hookgate_core::auth::{Demands, ReplayGuard};
 use hookgate_core::identity::{
     CertificateRequest, ChainCache, ChainLimits, ClientCertificate, Identity, OnFailure, Provider, ProviderId,
-    PublicRoots, Scope, Sightings,
+    PublicRoots, Scope, Sightings, Transcript,
 };
 use hookgate_core::limits::Limits;
 use hookgate_core::ranges::Sources;
@@ -135,6 +135,9 @@ pub struct Snapshot {
     pub problem_types: TypeBase,
     /// Whether a provider demands no certificate, so that bodies of strangers are read.
     pub reads_strangers: bool,
+    tls: TlsSection,
+    /// The keys of tickets that other hosts have too.
+    tickets: Option<SharedKeys>,
     shared: Arc<SharedTls>,
     named: HashMap<Arc<str>, Arc<Site>>,
     unknown: Arc<Site>,
@@ -150,7 +153,18 @@ impl Snapshot {
     /// [`SnapshotError`]. Nothing has changed then.
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
         let Config {
-            certificates, providers, sources, routes, durable, proofs, limits, log, tls, problem_types, ..
+            certificates,
+            providers,
+            sources,
+            routes,
+            durable,
+            proofs,
+            limits,
+            log,
+            tls,
+            tickets,
+            problem_types,
+            ..
         } = config;
         let Lasting { cache, keys, replay, deliveries, sightings, suspects, list_notes, recent, public_roots } =
             lasting;
@@ -166,18 +180,19 @@ impl Snapshot {
             ChainLimits { max_certificates: limits.max_presented_certificates, max_bytes: limits.max_presented_bytes };
         let identity = Identity::new(generation, providers.into(), cache, chain_limits).after(&sightings);
         let identity = Arc::new(identity.with_public_roots(public_roots));
-        let shared =
-            Arc::new(SharedTls::new(Arc::new(server_certificates(certificates)?), tls.policy, &tls.key_exchange)?);
-        let mut sites = Sites { identity: Arc::clone(&identity), shared: Arc::clone(&shared), next_scope: 0 };
-        let hosts: BTreeSet<_> = routes.iter().filter_map(|route| route.host.clone()).collect();
-        let mut named = HashMap::new();
-        for host in hosts {
-            let admits = |route: &&Route| route.host.is_none() || route.host.as_ref() == Some(&host);
-            let site = sites.make(Some(Arc::clone(&host)), routes.iter().filter(admits))?;
-            named.insert(host, site);
-        }
-        let unknown = sites.make(None, routes.iter().filter(|route| route.host.is_none()))?;
-        let unnamed = sites.make(None, routes.iter())?;
+        let scopes = Scopes::new(&routes);
+        let tickets = tickets.map(|secrets| scopes.shared_keys(&secrets, &identity, &tls));
+        let certificates = Arc::new(server_certificates(certificates)?);
+        let shared = Arc::new(SharedTls::new(certificates, tls.policy, &tls.key_exchange, tickets.clone())?);
+        let site = |server_name: Option<&Arc<str>>, scope: &Scope| {
+            let (server_name, scope) = (server_name.cloned(), scope.clone());
+            let certificate_request = identity.certificate_request(&scope);
+            let tls = shared.server_config(&identity, &scope)?;
+            Ok::<_, SnapshotError>(Arc::new(Site { server_name, scope, certificate_request, tls }))
+        };
+        let named = scopes.named.iter().map(|(name, scope)| Ok((Arc::clone(name), site(Some(name), scope)?)));
+        let named = named.collect::<Result<_, SnapshotError>>()?;
+        let (unknown, unnamed) = (site(None, &scopes.unknown)?, site(None, &scopes.unnamed)?);
         let routes = Arc::new(RouteTable::new(routes.into()));
         Ok(Self {
             generation,
@@ -197,6 +212,8 @@ impl Snapshot {
             access: log.access,
             problem_types,
             reads_strangers,
+            tls,
+            tickets,
             shared,
             named,
             unknown,
@@ -212,7 +229,8 @@ impl Snapshot {
     }
 
     /// The same configuration with this policy, which differs in revocation lists alone. If it is of the same generation, sessions and tickets
-    /// stay; otherwise they end, as after a reload.
+    /// stay; otherwise they end, as after a reload. Tickets whose keys hosts share end in both cases, because their keys are those of these
+    /// lists: on each host that has the same ones, and on no other.
     ///
     /// # Errors
     ///
@@ -220,9 +238,11 @@ impl Snapshot {
     pub fn with_identity(&self, identity: Identity) -> Result<Self, SnapshotError> {
         let generation = identity.generation();
         let identity = Arc::new(identity);
+        let keys = |before: &SharedKeys| self.scopes().shared_keys(&before.secrets, &identity, &self.tls);
+        let tickets = self.tickets.as_ref().map(keys);
         let shared = match generation == self.generation {
-            true => Arc::clone(&self.shared),
-            false => Arc::new(self.shared.renewed()?),
+            true => Arc::new(self.shared.under(tickets.clone())?),
+            false => Arc::new(self.shared.renewed(tickets.clone())?),
         };
         let renewed = |site: &Arc<Site>| -> Result<Arc<Site>, SnapshotError> {
             let tls = shared.server_config(&identity, &site.scope)?;
@@ -233,7 +253,18 @@ impl Snapshot {
         let named = self.named.iter().map(|(name, site)| Ok((Arc::clone(name), renewed(site)?)));
         let named = named.collect::<Result<_, SnapshotError>>()?;
         let (unknown, unnamed) = (renewed(&self.unknown)?, renewed(&self.unnamed)?);
-        Ok(Self { generation, identity, shared, named, unknown, unnamed, ..self.clone() })
+        Ok(Self { generation, identity, tickets, shared, named, unknown, unnamed, ..self.clone() })
+    }
+
+    /// The number of the trust policy whose tickets other hosts open too; 0 if none does.
+    pub fn ticket_policy(&self) -> u32 {
+        self.tickets.as_ref().map_or(0, |keys| keys.trust.number())
+    }
+
+    /// The scopes of its sites.
+    fn scopes(&self) -> Scopes {
+        let named = self.named.iter().map(|(name, site)| (Arc::clone(name), site.scope.clone()));
+        Scopes { named: named.collect(), unknown: self.unknown.scope.clone(), unnamed: self.unnamed.scope.clone() }
     }
 
     /// How the deliveries of this route are stored; `None` if its handler answers the sender.
@@ -279,24 +310,50 @@ fn server_certificates(certificates: Vec<ServerCertificate>) -> Result<Certifica
     Ok(Certificates::new(keys))
 }
 
-/// Builds sites, and gives each scope its own id.
-struct Sites {
-    identity: Arc<Identity>,
-    shared: Arc<SharedTls>,
-    next_scope: u32,
+/// The providers that each server name is for, each scope with an id of its own.
+struct Scopes {
+    named: BTreeMap<Arc<str>, Scope>,
+    unknown: Scope,
+    unnamed: Scope,
 }
 
-impl Sites {
-    fn make<'a>(
-        &mut self,
-        server_name: Option<Arc<str>>,
-        routes: impl Iterator<Item = &'a Route>,
-    ) -> Result<Arc<Site>, SnapshotError> {
-        let providers: BTreeSet<ProviderId> = routes.flat_map(|route| route.providers.iter().copied()).collect();
-        let scope = Scope { id: self.next_scope, providers: providers.into_iter().collect() };
-        self.next_scope += 1;
-        let certificate_request = self.identity.certificate_request(&scope);
-        let tls = self.shared.server_config(&self.identity, &scope)?;
-        Ok(Arc::new(Site { server_name, scope, certificate_request, tls }))
+impl Scopes {
+    fn new(routes: &[Route]) -> Self {
+        let mut ids = 0..;
+        let mut scope = |admits: &dyn Fn(&&Route) -> bool| {
+            let providers = routes.iter().filter(admits).flat_map(|route| route.providers.iter().copied());
+            let providers: BTreeSet<ProviderId> = providers.collect();
+            Scope { id: ids.next().unwrap_or(u32::MAX), providers: providers.into_iter().collect() }
+        };
+        let hosts: BTreeSet<_> = routes.iter().filter_map(|route| route.host.clone()).collect();
+        let named = hosts.into_iter().map(|host| {
+            let scope = scope(&|route| route.host.as_ref().is_none_or(|own| *own == host));
+            (host, scope)
+        });
+        let named = named.collect();
+        Self { named, unknown: scope(&|route| route.host.is_none()), unnamed: scope(&|_| true) }
+    }
+
+    /// The keys of tickets under this policy, and under these versions, suites and groups of TLS: a session of TLS 1.2 is resumed without
+    /// another key exchange.
+    fn shared_keys(&self, secrets: &TicketSecrets, identity: &Identity, tls: &TlsSection) -> SharedKeys {
+        let Self { named, unknown, unnamed } = self;
+        let TlsSection { policy, key_exchange } = tls;
+        let mut transcript = Transcript::new("hookgate trust policy");
+        transcript.add(identity);
+        transcript.number(named.len() as u64);
+        for (name, scope) in named {
+            transcript.add(&**name);
+            transcript.add(scope);
+        }
+        transcript.add(unknown);
+        transcript.add(unnamed);
+        transcript.add(policy.name());
+        transcript.number(key_exchange.len() as u64);
+        key_exchange.iter().for_each(|group| transcript.add(group.name()));
+        SharedKeys { secrets: secrets.clone(), trust: transcript.finish() }
     }
 }
+
+#[cfg(test)]
+mod tests;

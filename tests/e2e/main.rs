@@ -35,6 +35,7 @@ mod session;
 mod spread;
 mod strangers;
 mod test_gateway;
+mod tickets;
 mod tls;
 mod tls_client;
 mod watch;

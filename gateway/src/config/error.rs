@@ -10,6 +10,7 @@ mod problem;
 mod proof;
 mod ranges;
 mod revocation;
+mod tickets;
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -27,6 +28,7 @@ pub(super) use self::problem::nearest;
 pub use self::proof::ProofProblem;
 pub use self::ranges::RangeProblem;
 pub use self::revocation::RevocationProblem;
+pub use self::tickets::TicketProblem;
 
 /// All errors of a configuration, in the order of the lines; at least one.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ mod presets;
 mod proofs;
 mod senders;
 mod strength;
+mod tickets;
 mod warnings;
 
 use std::fs;

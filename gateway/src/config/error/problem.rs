@@ -14,6 +14,7 @@ use super::preset::PresetProblem;
 use super::proof::ProofProblem;
 use super::ranges::RangeProblem;
 use super::revocation::RevocationProblem;
+use super::tickets::TicketProblem;
 use crate::config::levels::LevelsError;
 use hookgate_core::identity::revocation::RevocationListError;
 use hookgate_core::identity::rule::RuleError;
@@ -294,6 +295,9 @@ pub enum Problem {
     /// An error about durable delivery.
     #[error(transparent)]
     Durable(#[from] DurableProblem),
+    /// An error about shared session tickets.
+    #[error(transparent)]
+    Tickets(#[from] TicketProblem),
     /// An error of ranges.
     #[error(transparent)]
     Range(#[from] RangeProblem),
