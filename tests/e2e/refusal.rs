@@ -5,6 +5,8 @@
 
 use std::fs;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hookgate_testkit::client::{PAGERDUTY_CIPHERS, TlsVersion};
@@ -457,6 +459,8 @@ fn of_key(gateway: &TestGateway, subject: &str, kind: &[&str]) -> ClientIdentity
     command.args(kind).arg("-keyout").arg(&key).arg("-out").arg(&certificate);
     let made = process::run(command, b"", SOON).unwrap();
     assert!(certificate.exists(), "{}", made.stdout_text());
+    // It is valid from this second on, and the clock of a busy worker lags.
+    thread::sleep(Duration::from_secs(1));
     ClientIdentity {
         chain_path: certificate.clone(),
         certificate_path: certificate,

@@ -445,7 +445,10 @@ impl Loader {
         let prepared = self.prepare(&mut config).map_err(|error| Refused::by_failure(&error))?;
         let permitted = match self.strength.compare(&config.strength) {
             Comparison::NotWeaker => Vec::new(),
-            Comparison::Permitted { losses } => losses,
+            Comparison::Permitted { losses } => {
+                let sections = Sections::of(&self.path, &config.routes);
+                losses.into_iter().map(|loss| (sections.place(&loss), loss)).collect()
+            }
             Comparison::Refused { losses, permission, is_used } => {
                 let sections = Sections::of(&self.path, &config.routes);
                 return Err(Refused::as_weaker(&losses, &sections, &permission, is_used));
@@ -471,7 +474,9 @@ impl Loader {
             tracing::warn!("[state] has changed; restart hookgate to apply the change");
         }
         let snapshot = self.adopt(config, prepared, generation).map_err(|error| Refused::by_failure(&error))?;
-        log_bounded(&permitted, |loss| tracing::warn!(%loss, "demands less than before, as accept_weaker permits"));
+        log_bounded(&permitted, |(place, loss)| {
+            tracing::warn!(%place, %loss, "demands less than before, as accept_weaker permits");
+        });
         if permitted.is_empty() && has_permission {
             tracing::warn!("accept_weaker permits no change of this reload; remove the line");
         }

@@ -54,6 +54,7 @@ fn write(page: &mut String, report: &Report) -> fmt::Result {
         section(page, report, row)?;
     }
     memory(page, report)?;
+    durable(page, report)?;
     write!(page, "<h2>Versions</h2><table>")?;
     for (name, version) in &machine.versions {
         write!(page, "<tr><td>{name}<td>{}", escaped(version))?;
@@ -107,6 +108,11 @@ fn section(page: &mut String, report: &Report, row: &Row) -> fmt::Result {
     }
     let floor = if row.is_saturated() { row.floor(&report.floor) } else { None };
     plot(page, &bars, floor)
+}
+
+fn durable(page: &mut String, report: &Report) -> fmt::Result {
+    let text = report.durable_text();
+    if text.is_empty() { Ok(()) } else { write!(page, "<h2>Durable webhook</h2><pre>{}</pre>", escaped(&text)) }
 }
 
 fn memory(page: &mut String, report: &Report) -> fmt::Result {

@@ -6,6 +6,7 @@
 #[path = "../../../benches/load/src/cpu.rs"]
 mod cpu;
 mod cross_check;
+mod durable;
 pub(crate) mod environment;
 mod html;
 mod machine;
@@ -28,6 +29,7 @@ use clap::Args;
 
 use crate::command::{self, cargo};
 use crate::setup;
+use durable::Durable;
 use environment::Environment;
 use machine::Machine;
 use measure::Effort;
@@ -40,6 +42,9 @@ const IDLE_MEMORY: &str = "idle-memory";
 
 /// For `--scenarios`: how evenly connections are spread over several workers. It has no load and no rounds either.
 const SPREAD: &str = "spread";
+
+/// For `--scenarios`: a route that stores its deliveries. It has one long round.
+const DURABLE: &str = "durable-webhook";
 
 /// Measures hookgate and other servers.
 #[derive(Debug, Args)]
@@ -109,9 +114,13 @@ impl Bench {
             true => measure_spread(&mut environment, &programs),
             false => Vec::new(),
         };
+        let durable = match self.measures(DURABLE) {
+            true => measure_durable(&mut environment, &programs),
+            false => Vec::new(),
+        };
         drop(environment);
         let machine = machine.finish(start.elapsed());
-        let report = Report { machine, effort, floor, rows, memory, spread, skipped };
+        let report = Report { machine, effort, floor, rows, memory, spread, durable, skipped };
         print!("{}", report.text());
         let output = command::root().join(&self.output);
         fs::create_dir_all(&output)?;
@@ -156,8 +165,9 @@ impl Bench {
     fn chosen_scenarios(&self) -> Result<Vec<Scenario>> {
         for name in &self.scenarios {
             let known = scenario::ALL.map(|scenario| scenario.name);
-            let is_known = known.contains(&name.as_str()) || [IDLE_MEMORY, SPREAD].contains(&name.as_str());
-            ensure!(is_known, "no scenario {name}; the scenarios are {}, {IDLE_MEMORY} and {SPREAD}", known.join(", "));
+            let others = [IDLE_MEMORY, SPREAD, DURABLE];
+            let is_known = known.contains(&name.as_str()) || others.contains(&name.as_str());
+            ensure!(is_known, "no scenario {name}; the scenarios are {}, {}", known.join(", "), others.join(", "));
         }
         let selected = |scenario: &Scenario| match self.scenarios.is_empty() {
             true => scenario.quick || !self.quick,
@@ -275,5 +285,13 @@ fn measure_spread(
         let spread = spread::measure(environment, program, workers);
         (program.kind, workers, spread.map_err(|error| format!("{error:#}")))
     });
+    measured.collect()
+}
+
+fn measure_durable(environment: &mut Environment, programs: &[Program]) -> Vec<(Kind, Result<Durable, String>)> {
+    println!("Durable webhook, 64 connections, 1 KiB POST …");
+    let own = programs.iter().filter(|program| matches!(program.kind, Kind::Hookgate | Kind::HookgateEpoll));
+    let measured =
+        own.map(|program| (program.kind, durable::measure(environment, program).map_err(|error| format!("{error:#}"))));
     measured.collect()
 }

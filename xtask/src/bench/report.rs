@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::durable::Durable;
 use super::machine::Machine;
 use super::measure::{Cell, Effort, Memory, Sample};
 use super::protocol::{Floor, Sender, Transport, Unit};
@@ -16,6 +17,12 @@ const MEMORY_TARGET: f64 = 0.6;
 
 /// Target for the connections of two workers, most ÷ fewest.
 const SPREAD_TARGET: f64 = 1.2;
+
+/// Target for durable deliveries a second on one core.
+const DELIVERED_TARGET: f64 = 10_000.0;
+
+/// Target for the latency at half of that, milliseconds.
+const LATENCY_TARGET_MS: f64 = 25.0;
 
 /// The results of a run.
 #[derive(Debug, Serialize)]
@@ -32,6 +39,8 @@ pub(crate) struct Report {
     pub(crate) memory: Vec<(Kind, Result<Memory, String>)>,
     /// Spread of connections over a number of workers, or the failure.
     pub(crate) spread: Vec<(Kind, usize, Result<Spread, String>)>,
+    /// Durable routes, or the failure.
+    pub(crate) durable: Vec<(Kind, Result<Durable, String>)>,
     /// Servers that are not installed, with the reason.
     pub(crate) skipped: Vec<String>,
 }
@@ -224,6 +233,10 @@ impl Report {
             let failure = spread.as_ref().err();
             failures.extend(failure.map(|failure| format!("{}, {workers} workers: {failure}", kind.name())));
         }
+        for (kind, durable) in &self.durable {
+            let failure = durable.as_ref().err();
+            failures.extend(failure.map(|failure| format!("{}, durable: {failure}", kind.name())));
+        }
         failures
     }
 
@@ -278,6 +291,7 @@ impl Report {
         }
         self.write_memory(text)?;
         self.write_spread(text)?;
+        text.push_str(&self.durable_text());
         let Machine { load_before, load_after, seconds, .. } = &self.machine;
         writeln!(text, "\n{} rounds in {seconds} s; load average {load_before} → {load_after}", self.effort.rounds)
     }
@@ -347,6 +361,34 @@ impl Report {
         }
         self.spread_comparisons().iter().try_for_each(|comparison| write_comparison(text, comparison))
     }
+}
+
+impl Report {
+    /// The durable routes as text; empty if none was measured.
+    pub(crate) fn durable_text(&self) -> String {
+        if self.durable.is_empty() {
+            return String::new();
+        }
+        let of = |(kind, durable): &(Kind, Result<Durable, String>)| match durable {
+            Ok(durable) => durable_lines(kind.name(), durable),
+            Err(failure) => format!("  {:<22} FAILED: {failure}\n", kind.name()),
+        };
+        let lines: String = self.durable.iter().map(of).collect();
+        format!("\nDurable webhook, 64 connections, 1 KiB POST [durable-webhook]\n{lines}")
+    }
+}
+
+fn durable_lines(name: &str, durable: &Durable) -> String {
+    let Durable { answered, delivered, cpu_us, direct_cpu_us, latency99_ms } = durable;
+    let verdict = |is_reached| if is_reached { "reached" } else { "MISSED" };
+    let (rate, latency) = (verdict(*delivered >= DELIVERED_TARGET), verdict(*latency99_ms <= LATENCY_TARGET_MS));
+    let times = cpu_us / direct_cpu_us;
+    format!(
+        "  {name:<22} {answered:.0} answers a second\n  \
+         → {delivered:.0} deliveries a second, target {DELIVERED_TARGET:.0}: {rate}\n  \
+         → {cpu_us:.1} µs of CPU a request, direct {direct_cpu_us:.1}: {times:.2} times as much\n  \
+         → at 5,000 a second 99 % are answered within {latency99_ms:.1} ms, target {LATENCY_TARGET_MS:.0}: {latency}\n"
+    )
 }
 
 /// Connections by worker, as a list.

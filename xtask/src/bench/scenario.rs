@@ -40,17 +40,20 @@ pub(crate) enum Addition {
     RevocationLists,
     /// Writes a line for each request to a file.
     AccessLog,
+    /// Stores each request before it is answered, and hands it over later. Without a scenario: `durable` measures it.
+    Durable,
 }
 
 impl Addition {
     /// Every one.
-    pub(crate) const ALL: [Self; 2] = [Self::RevocationLists, Self::AccessLog];
+    pub(crate) const ALL: [Self; 3] = [Self::RevocationLists, Self::AccessLog, Self::Durable];
 
     /// Its name beside that of a server.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::RevocationLists => "list",
             Self::AccessLog => "log",
+            Self::Durable => "store",
         }
     }
 

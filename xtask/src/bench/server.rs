@@ -92,6 +92,7 @@ impl Kind {
         match addition {
             Addition::RevocationLists => !matches!(self, Self::Caddy | Self::NullProxy),
             Addition::AccessLog => self.is_own() || self == Self::Nginx,
+            Addition::Durable => self.is_own(),
         }
     }
 

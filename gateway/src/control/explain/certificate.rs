@@ -112,7 +112,7 @@ impl Walk<'_> {
     fn absent_at_no_route(&self, step: Step, unrouted: &Unrouted) -> Step {
         let reject = unrouted.refusal.reject;
         let text = format!(
-            "{} Which routes there are, a sender without a certificate is not told; with one the answer is {}.",
+            "{} With a certificate of a provider, the answer would be {}: a sender without one does not learn which routes exist.",
             step.said.text,
             reject.row().reason
         );

@@ -150,12 +150,7 @@ fn recorded(config: &Config, wanted: &str) -> anyhow::Result<Record> {
 /// The answer of the daemon.
 fn ask(config: &Config, question: &str) -> anyhow::Result<Vec<Record>> {
     let path = inquiry::path(config);
-    let answer = inquiry::ask(&path, question, ANSWER_BYTES, PATIENCE).with_context(|| {
-        format!(
-            "no daemon answers at {}: hookgate run binds it in the state directory ([state], or StateDirectory= of the unit), and root and its \
-             user can ask; without a daemon, use --chain FILE",
-            path.display()
-        )
-    })?;
+    let answer = inquiry::ask(&path, question, ANSWER_BYTES, PATIENCE)
+        .with_context(|| format!("{}; without a daemon, use --chain FILE", inquiry::absence(config, &path)))?;
     serde_json::from_slice(&answer).with_context(|| format!("{} gave an answer of another version", path.display()))
 }
