@@ -36,6 +36,8 @@ pub(super) struct Crashes {
     /// The bodies of accepted deliveries, by id.
     pub(super) accepted: BTreeMap<String, String>,
     pub(super) random: Rng,
+    /// How the handler behaves in a round.
+    pub(super) behaviour: fn(u32) -> Behaviour,
     round: u32,
 }
 
@@ -44,14 +46,14 @@ impl Crashes {
     pub(super) fn of(stored: Stored) -> Self {
         let handler = stored.start_handler(behaviour(0));
         // The same moments in each run, as far as the machine lets them be.
-        Self { stored, handler, accepted: BTreeMap::new(), random: Rng::with_seed(4711), round: 0 }
+        Self { stored, handler, accepted: BTreeMap::new(), random: Rng::with_seed(4711), behaviour, round: 0 }
     }
 
     /// Sends from all sides until some deliveries are accepted, and kills the daemon a moment later.
     pub(super) fn kill_under_load(&mut self) {
         self.round += 1;
         let (stored, round) = (&self.stored, self.round);
-        self.handler.set_behaviour(behaviour(round));
+        self.handler.set_behaviour((self.behaviour)(round));
         let wanted = self.random.usize(1..30);
         let moment = Duration::from_micros(self.random.u64(0..30_000));
         let accepted = Mutex::new(BTreeMap::new());
@@ -87,16 +89,16 @@ impl Crashes {
         self.stored.base.daemon.wait_exit(SOON).unwrap();
     }
 
-    /// Which accepted deliveries are neither in the spool of `database` nor delivered. Fails if one is there twice, or if the file is damaged.
+    /// Which accepted deliveries are neither in the spool of `database` nor taken by the handler. Fails if one is there twice, or if the file is damaged.
     pub(super) fn gone(&self, database: &Path) -> Vec<String> {
         assert_eq!(query(database, "PRAGMA integrity_check"), ["ok"], "round {}", self.round);
         let rows = query(database, "SELECT id FROM spool");
         let unique: BTreeSet<&String> = rows.iter().collect();
         assert_eq!(unique.len(), rows.len(), "round {}: a delivery is stored twice", self.round);
-        let requests = self.handler.requests();
-        let delivered: BTreeSet<&str> =
+        let requests = self.handler.taken();
+        let taken: BTreeSet<&str> =
             requests.iter().filter_map(|request| request.field("x-hookgate-delivery")).collect();
-        let is_gone = |id: &&String| !unique.contains(id) && !delivered.contains(id.as_str());
+        let is_gone = |id: &&String| !unique.contains(id) && !taken.contains(id.as_str());
         self.accepted.keys().filter(is_gone).cloned().collect()
     }
 
@@ -107,17 +109,17 @@ impl Crashes {
         assert!(!log.contains("damaged"), "round {}: {log}", self.round);
     }
 
-    /// Fails unless the handler got every accepted delivery, and the spool is empty in the end.
+    /// Fails unless the handler took every accepted delivery, and the spool is empty in the end.
     pub(super) fn finish(&self) {
         self.handler.set_behaviour(Behaviour::Json);
         self.stored.commanded(&["retry", "--route", "orders"]);
         self.stored.wait_rows("waiting", 0);
         assert!(self.stored.query("SELECT id FROM spool").is_empty());
-        let requests = self.handler.requests();
-        let delivered: BTreeMap<&str, String> =
+        let requests = self.handler.taken();
+        let taken: BTreeMap<&str, String> =
             requests.iter().map(|request| (request.field("x-hookgate-delivery").unwrap(), request.text())).collect();
         for (id, body) in &self.accepted {
-            assert_eq!(delivered.get(id.as_str()), Some(body), "{id}");
+            assert_eq!(taken.get(id.as_str()), Some(body), "{id}");
         }
         assert!(self.accepted.len() >= usize::try_from(self.round).unwrap());
     }
