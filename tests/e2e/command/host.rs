@@ -230,10 +230,8 @@ fn check_tells_what_a_user_may_not_do() {
     mode(&tickets, 0o600);
     let sealed = format!("{text}\n[tickets]\nsecrets = [{{ file = {} }}]\n", quoted(&tickets));
     let stderr = check_as(&environment, &sealed, "nobody").stderr_text();
-    let words = format!(
-        "checked.toml:{}: tickets.secrets[0].file: user nobody may not read ",
-        line_of(&sealed, "tickets.secret")
-    );
+    let words =
+        format!("checked.toml:{}: tickets.secrets[0].file: user nobody may not read ", line_of(&sealed, "secrets = "));
     assert!(one_line(&stderr).contains(&words), "{stderr}");
     // A socket that a handler left behind.
     let left = environment.path("left.sock");
