@@ -2,10 +2,13 @@
 //!
 //! Owns the choice, and what is accepted: both libraries accept the same cipher suites, signature schemes and kinds of keys, and the same
 //! key exchange groups but for the hybrid one with ML-KEM, which ring has not. With the feature, aws-lc does key exchange and signatures.
-//! ring still does cipher suites, tickets and randomness, at the same cost per handshake, and hashes and HMACs elsewhere.
+//! ring still does cipher suites, tickets ([`tickets`] has those that hosts share) and randomness, at the same cost per handshake, and hashes
+//! and HMACs elsewhere.
 //!
 //! No other module names a provider of rustls, or relies on rustls' process-wide default, which is ambiguous in a build with two
 //! libraries.
+
+mod tickets;
 
 use std::sync::Arc;
 
@@ -19,6 +22,9 @@ use rustls::{
 };
 use rustls_pki_types::{PrivateKeyDer, SignatureVerificationAlgorithm};
 use serde::Deserialize;
+
+use self::tickets::SharedTickets;
+pub use self::tickets::{SharedKeys, TicketSecrets};
 
 #[cfg(feature = "aws-lc")]
 use rustls::crypto::aws_lc_rs as library;
@@ -141,6 +147,16 @@ const PAGERDUTY_SUITES: [CipherSuite; 4] = [
 ];
 
 impl TlsPolicy {
+    /// As in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Intermediate => "intermediate",
+            Self::Modern => "modern",
+            Self::PagerDuty => "pagerduty",
+        }
+    }
+
     /// The versions that it has.
     #[must_use]
     pub fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
@@ -200,13 +216,16 @@ pub fn signing_key(key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, Error
     if cfg!(feature = "aws-lc") { library::sign::any_supported_type(key) } else { Ok(read_by_ring) }
 }
 
-/// Encrypts and decrypts session tickets with a new random key.
+/// Encrypts and decrypts session tickets with the keys that hosts share, or without such with a new random key.
 ///
 /// # Errors
 ///
 /// [`Error`] if the system provides no randomness.
-pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, Error> {
-    ring::Ticketer::new()
+pub fn ticketer(shared: Option<SharedKeys>) -> Result<Arc<dyn ProducesTickets>, Error> {
+    match shared {
+        Some(keys) => Ok(Arc::new(SharedTickets::new(keys))),
+        None => ring::Ticketer::new(),
+    }
 }
 
 #[cfg(test)]

@@ -30,8 +30,8 @@ use self::table::{
     DELIVERIES, FILTER_ATTACHED, FILTER_MEMORY, FILTER_PACKETS, FILTER_RANGES, FILTER_SET_PACKETS, FILTER_UNAVAILABLE,
     GENERATION, HANDED_OVER, HANDLER_CONNECTIONS, HANDLER_IN_FLIGHT, HANDLER_RETRIES, HANDLER_UP, HANDLER_WAITING,
     HANDSHAKE_DURATION, HANDSHAKES, IO_BACKEND, IO_FALLBACK, LAST_RELOAD, LAST_RELOAD_SUCCESSFUL, LENIENT, LOG_LOST,
-    LOG_SUPPRESSED, RELOADS, ROUTE_IN_FLIGHT, ROUTE_WAITING, SOURCE_MISSES, VERIFICATIONS, WORKER_CONNECTIONS,
-    WORKER_STALLED,
+    LOG_SUPPRESSED, RELOADS, ROUTE_IN_FLIGHT, ROUTE_WAITING, SOURCE_MISSES, TICKET_POLICY, VERIFICATIONS,
+    WORKER_CONNECTIONS, WORKER_STALLED,
 };
 use crate::crypto;
 use hookgate_core::identity::{CacheOutcome, ProfileMatch, ProviderId, Verification};
@@ -82,6 +82,11 @@ pub fn handler_up(handler: &str, up: bool) {
 pub fn generation(generation: u64) {
     #[expect(clippy::cast_precision_loss, reason = "a generation stays far below 2^53")]
     gauge!(GENERATION).set(generation as f64);
+}
+
+/// Publishes which trust policy tickets are for; 0 if no other host opens them.
+pub fn ticket_policy(policy: u32) {
+    gauge!(TICKET_POLICY).set(policy);
 }
 
 /// Publishes how many log events were lost.

@@ -12,8 +12,8 @@ use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
 use crate::access::AccessRules;
-use crate::config::{Config, Durable, ServerCertificate};
-use crate::crypto::signing_key;
+use crate::config::{Config, Durable, ServerCertificate, TlsSection};
+use crate::crypto::{SharedKeys, TicketSecrets, signing_key};
 use crate::deliveries::DeliveryStore;
 use crate::fleet::Fleet;
 use crate::key_store::KeyStore;
@@ -25,8 +25,8 @@ use crate::tls::certificates::Certificates;
 use crate::tls::server::SharedTls;
 use hookgate_core::auth::{Demands, ReplayGuard};
 use hookgate_core::identity::{
-    CertificateRequest, ChainCache, ChainLimits, ClientCertificate, Identity, OnFailure, Provider, ProviderId,
-    PublicRoots, Scope, Sightings,
+    CertificateRequest, ChainCache, ChainLimits, ClientCertificate, Digested, Identity, OnFailure, Provider,
+    ProviderId, PublicRoots, Scope, Sightings, Transcript,
 };
 use hookgate_core::limits::Limits;
 use hookgate_core::ranges::Sources;
@@ -150,6 +150,10 @@ pub struct Snapshot {
     pub problem_types: TypeBase,
     /// The longest body that is read of a stranger: `max_body_bytes` of the routes that admit a provider without certificates; otherwise 0.
     pub strangers_body: usize,
+    tls: TlsSection,
+    /// The keys of tickets that other hosts have too.
+    tickets: Option<SharedKeys>,
+    scopes: Arc<Scopes>,
     shared: Arc<SharedTls>,
     named: HostMap<Arc<Site>>,
     unknown: Arc<Site>,
@@ -175,6 +179,7 @@ impl Snapshot {
             limits,
             log,
             tls,
+            tickets,
             problem_types,
             ..
         } = config;
@@ -192,17 +197,18 @@ impl Snapshot {
             ChainLimits { max_certificates: limits.max_presented_certificates, max_bytes: limits.max_presented_bytes };
         let identity = Identity::new(generation, providers.into(), cache, chain_limits).after(&sightings);
         let identity = Arc::new(identity.with_public_roots(public_roots));
-        let shared =
-            Arc::new(SharedTls::new(Arc::new(server_certificates(certificates)?), tls.policy, &tls.key_exchange)?);
-        let mut made = Sites { identity: Arc::clone(&identity), shared: Arc::clone(&shared), next_scope: 0 };
-        let mut named = HostMap::default();
-        let unnamed = made.make(SiteRoutes::without_name(&routes))?;
+        let scopes = Arc::new(Scopes::new(&routes));
+        let tickets = tickets.map(|secrets| scopes.shared_keys(&secrets, &identity, &tls));
+        let certificates = Arc::new(server_certificates(certificates)?);
+        let shared = Arc::new(SharedTls::new(certificates, tls.policy, &tls.key_exchange, tickets.clone())?);
+        let make = |scoped: &Scoped| scoped.site(&identity, &shared);
+        let unnamed = make(&scopes.unnamed)?;
         let mut unknown = Arc::clone(&unnamed);
-        for site in sites(&routes) {
-            let site = made.make(site)?;
-            match site.host {
-                HostPattern::Every => unknown = site,
-                HostPattern::Exact(_) | HostPattern::Wildcard(_) => named.insert(&site.host.clone(), site),
+        let mut named = HostMap::default();
+        for scoped in &scopes.named {
+            match &scoped.host {
+                HostPattern::Every => unknown = make(scoped)?,
+                host @ (HostPattern::Exact(_) | HostPattern::Wildcard(_)) => named.insert(host, make(scoped)?),
             }
         }
         let routes = Arc::new(RouteTable::new(routes.into()));
@@ -226,6 +232,9 @@ impl Snapshot {
             access: log.access,
             problem_types,
             strangers_body,
+            tls,
+            tickets,
+            scopes,
             shared,
             named,
             unknown,
@@ -241,7 +250,8 @@ impl Snapshot {
     }
 
     /// The same configuration with this policy, which differs in revocation lists alone. If it is of the same generation, sessions and tickets
-    /// stay; otherwise they end, as after a reload.
+    /// stay; otherwise they end, as after a reload. Tickets whose keys hosts share end in both cases, because their keys are those of these
+    /// lists: on each host that has the same ones, and on no other.
     ///
     /// # Errors
     ///
@@ -249,9 +259,11 @@ impl Snapshot {
     pub fn with_identity(&self, identity: Identity) -> Result<Self, SnapshotError> {
         let generation = identity.generation();
         let identity = Arc::new(identity);
+        let keys = |before: &SharedKeys| self.scopes.shared_keys(&before.secrets, &identity, &self.tls);
+        let tickets = self.tickets.as_ref().map(keys);
         let shared = match generation == self.generation {
-            true => Arc::clone(&self.shared),
-            false => Arc::new(self.shared.renewed()?),
+            true => Arc::new(self.shared.under(tickets.clone())?),
+            false => Arc::new(self.shared.renewed(tickets.clone())?),
         };
         let renewed = |site: &Arc<Site>| -> Result<Arc<Site>, SnapshotError> {
             let Site { host, scope, answers_everyone, certificate_request, .. } = &**site;
@@ -261,7 +273,12 @@ impl Snapshot {
         };
         let named = self.named.try_map(renewed)?;
         let (unknown, unnamed) = (renewed(&self.unknown)?, renewed(&self.unnamed)?);
-        Ok(Self { generation, identity, shared, named, unknown, unnamed, ..self.clone() })
+        Ok(Self { generation, identity, tickets, shared, named, unknown, unnamed, ..self.clone() })
+    }
+
+    /// The number of the trust policy whose tickets other hosts open too; 0 if none does.
+    pub fn ticket_policy(&self) -> u32 {
+        self.tickets.as_ref().map_or(0, |keys| keys.trust.number())
     }
 
     /// How the deliveries of this route are stored; `None` if its handler answers the sender.
@@ -318,24 +335,71 @@ fn server_certificates(certificates: Vec<ServerCertificate>) -> Result<Certifica
     Ok(Certificates::new(keys))
 }
 
-/// Builds sites, and gives each scope its own id.
-struct Sites {
-    identity: Arc<Identity>,
-    shared: Arc<SharedTls>,
-    next_scope: u32,
+/// What the server names of a site are for, with an id of its own.
+#[derive(Clone, Debug)]
+struct Scoped {
+    host: HostPattern,
+    scope: Scope,
+    answers_everyone: bool,
 }
 
-impl Sites {
-    fn make(&mut self, routes: SiteRoutes) -> Result<Arc<Site>, SnapshotError> {
-        let SiteRoutes { host, providers, answers_everyone } = routes;
-        let scope = Scope { id: self.next_scope, providers: providers.into_iter().collect() };
-        self.next_scope += 1;
-        let asked = self.identity.certificate_request(&scope);
+impl Scoped {
+    fn site(&self, identity: &Arc<Identity>, shared: &SharedTls) -> Result<Arc<Site>, SnapshotError> {
+        let Self { host, scope, answers_everyone } = self.clone();
+        let asked = identity.certificate_request(&scope);
         let certificate_request = match answers_everyone {
             true => asked.beside_public_route(!scope.providers.is_empty()),
             false => asked,
         };
-        let tls = self.shared.server_config(&self.identity, &scope, certificate_request)?;
+        let tls = shared.server_config(identity, &scope, certificate_request)?;
         Ok(Arc::new(Site { host, scope, answers_everyone, certificate_request, tls }))
     }
 }
+
+impl Digested for Scoped {
+    fn add_to(&self, transcript: &mut Transcript) {
+        let Self { host, scope, answers_everyone } = self;
+        // No pattern is empty, and that of a wildcard begins with an asterisk.
+        transcript.add(host.as_str().unwrap_or_default());
+        transcript.add(scope);
+        transcript.add(answers_everyone);
+    }
+}
+
+/// What each server name is for.
+#[derive(Debug)]
+struct Scopes {
+    /// In the order of their patterns, whatever that of the routes is.
+    named: Vec<Scoped>,
+    unnamed: Scoped,
+}
+
+impl Scopes {
+    fn new(routes: &[Route]) -> Self {
+        let mut ids = 0..;
+        let mut scoped = |SiteRoutes { host, providers, answers_everyone }: SiteRoutes| {
+            let scope = Scope { id: ids.next().unwrap_or(u32::MAX), providers: providers.into_iter().collect() };
+            Scoped { host, scope, answers_everyone }
+        };
+        let unnamed = scoped(SiteRoutes::without_name(routes));
+        Self { named: sites(routes).into_iter().map(scoped).collect(), unnamed }
+    }
+
+    /// The keys of tickets under this policy, and under these versions, suites and groups of TLS: a session of TLS 1.2 is resumed without
+    /// another key exchange.
+    fn shared_keys(&self, secrets: &TicketSecrets, identity: &Identity, tls: &TlsSection) -> SharedKeys {
+        let Self { named, unnamed } = self;
+        let TlsSection { policy, key_exchange } = tls;
+        let mut transcript = Transcript::new("hookgate trust policy");
+        transcript.add(identity);
+        transcript.add(named.as_slice());
+        transcript.add(unnamed);
+        transcript.add(policy.name());
+        transcript.number(key_exchange.len() as u64);
+        key_exchange.iter().for_each(|group| transcript.add(group.name()));
+        SharedKeys { secrets: secrets.clone(), trust: transcript.finish() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

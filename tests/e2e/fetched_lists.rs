@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use hookgate_testkit::client::TlsVersion;
+use hookgate_testkit::client::{OpenSsl, TlsVersion};
 use hookgate_testkit::configuration::{HOST, IO, LISTEN_PORT, METRICS_PORT};
 use hookgate_testkit::documents::PAGERDUTY;
 use hookgate_testkit::gateway::Signal;
@@ -198,6 +198,50 @@ fn a_list_that_revokes_no_more_leaves_sessions_and_connections() {
     assert!(outcome.reused(), "{}", outcome.text());
     assert_eq!((outcome.response().unwrap().status, generation(&gateway)), (200, 2.0));
     expect(&gateway, &other, 403, Some("certificate_revoked"));
+}
+
+/// Their keys are those of the lists in use: on every host that has the same ones.
+#[test]
+fn a_list_that_revokes_more_ends_shared_tickets() {
+    let environment = Environment::new().unwrap();
+    let (good, other) =
+        (identity(&environment, "a", &Default::default()), identity(&environment, "b", &Default::default()));
+    environment.write("tickets.secret", "0123456789abcdef0123456789abcdef").unwrap();
+    let publisher = Publisher::start_plain(list(&document(issuing(&environment.pki), 7, 30, &[]))).unwrap();
+    let tickets = |environment: &Environment| {
+        format!("\n[tickets]\nsecrets = [{{ file = {} }}]\n", quoted(&environment.path("tickets.secret")))
+    };
+    let toml = |environment: &Environment, timeout_ms| {
+        configuration(environment, &urls(&publisher, timeout_ms), "") + &tickets(environment)
+    };
+    let gateway = TestGateway::in_environment(environment, |environment| toml(environment, 5000)).unwrap();
+    let openssl = |version: TlsVersion| gateway.openssl().version(version).identity(&good);
+    let session = |version: TlsVersion| gateway.environment.path(&format!("{version:?}.session"));
+    let post = |openssl: OpenSsl| {
+        let outcome = openssl.post(HOST, PAGERDUTY.path, b"{}").run().unwrap();
+        assert_eq!(outcome.response().unwrap().status, 200, "{}", outcome.text());
+        outcome.reused()
+    };
+    let versions = [TlsVersion::Tls12, TlsVersion::Tls13];
+    let saved = || versions.map(|version| post(openssl(version).save_session(&session(version))));
+    let resumed = || versions.map(|version| post(openssl(version).resume_session(&session(version))));
+    saved();
+    // A reload fetches at once, and is no change of trust.
+    gateway.reload(&toml(&gateway.environment, 5001)).unwrap();
+    assert_eq!(resumed(), [true, true]);
+    publisher.set(Answer::Close);
+    gateway.reload(&toml(&gateway.environment, 5002)).unwrap();
+    publisher.set(list(&document(issuing(&gateway.environment.pki), 8, 1, &[other.serial])));
+    wait_until("the new list is in force", SOON, || generation(&gateway) == 4.0).unwrap();
+    assert_eq!(resumed(), [false, false], "the list revokes more");
+    saved();
+    publisher.set(Answer::Close);
+    gateway.reload(&toml(&gateway.environment, 5003)).unwrap();
+    publisher.set(list(&document(issuing(&gateway.environment.pki), 9, 1, &[other.serial])));
+    gateway.daemon.wait_log("number 9, of ", SOON).unwrap();
+    assert_eq!((resumed(), generation(&gateway)), ([false, false], 5.0), "another list");
+    saved();
+    assert_eq!(resumed(), [true, true]);
 }
 
 /// Each row is one answer of the publisher. A reload with another bound makes the daemon fetch at once.

@@ -37,6 +37,7 @@ mod session;
 mod spread;
 mod strangers;
 mod test_gateway;
+mod tickets;
 mod tls;
 mod tls_client;
 mod watch;

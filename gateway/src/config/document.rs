@@ -122,6 +122,14 @@ impl<'a> Document<'a> {
         }
     }
 
+    /// The section that holds a value.
+    pub(super) fn section_of(&self, span: &Range<usize>) -> Option<String> {
+        match locate(self.root.get_ref(), span).first() {
+            Some(Step::Key(section)) => Some(section.clone()),
+            _ => None,
+        }
+    }
+
     /// Calls `visit` with every text of the document, and its span.
     pub(super) fn texts<'d>(&'d self, visit: &mut dyn FnMut(&'d str, Range<usize>)) {
         table_texts(self.root.get_ref(), visit);

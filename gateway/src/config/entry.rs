@@ -50,10 +50,10 @@ impl Entry {
 /// An entry that a section adds while it is parsed.
 #[derive(Clone, Debug)]
 pub(super) struct FoundEntry {
-    /// The array of tables.
+    /// The section.
     pub(super) section: String,
-    /// The index of the table in it.
-    pub(super) index: usize,
+    /// The index of the table, if the section is an array of tables.
+    pub(super) index: Option<usize>,
     /// What the entry is about.
     pub(super) item: String,
     /// The entry.

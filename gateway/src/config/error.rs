@@ -12,6 +12,7 @@ mod proof;
 mod ranges;
 mod revocation;
 mod route;
+mod tickets;
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -31,6 +32,7 @@ pub use self::proof::ProofProblem;
 pub use self::ranges::RangeProblem;
 pub use self::revocation::RevocationProblem;
 pub use self::route::RouteProblem;
+pub use self::tickets::TicketProblem;
 
 /// All errors of a configuration, in the order of the lines; at least one.
 #[derive(Debug)]

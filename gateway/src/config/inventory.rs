@@ -107,7 +107,8 @@ impl Inventory {
             }
         }
         for FoundEntry { section, index, item, entry } in found {
-            inventory.add(names.owner(section, *index), item.clone(), entry.clone());
+            let owner = index.map_or_else(|| Owner::Section(section.clone()), |index| names.owner(section, index));
+            inventory.add(owner, item.clone(), entry.clone());
         }
         inventory
     }

@@ -48,6 +48,7 @@ mod state;
 pub mod strength;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod tls;
 mod warning;
 
@@ -81,7 +82,9 @@ use self::report::{Environment, Report};
 use self::route::{ParsedRoutes, RawRoute};
 use self::state::RawState;
 use self::strength::Strength;
+use self::tickets::RawTickets;
 use self::tls::RawTls;
+use crate::crypto::TicketSecrets;
 use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 use hookgate_core::reject::TypeBase;
@@ -93,7 +96,7 @@ pub use self::durable::{Durable, OrderBy};
 pub(crate) use self::error::one_line;
 pub use self::error::{
     CertificateProblem, ConfigError, ConfigErrors, DurableProblem, FileForm, FleetProblem, Location, OtherAnchor,
-    PresetProblem, Problem, ProofProblem, RangeProblem, RevocationProblem, RouteProblem, is_of_host,
+    PresetProblem, Problem, ProofProblem, RangeProblem, RevocationProblem, RouteProblem, TicketProblem, is_of_host,
 };
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
@@ -151,6 +154,8 @@ pub struct Config {
     pub log: LogSection,
     /// `[tls]`: versions, suites and key exchange of handshakes with senders.
     pub tls: TlsSection,
+    /// `[tickets]`: the secrets of session tickets that other hosts have too; without the section, no other host opens a ticket.
+    pub tickets: Option<TicketSecrets>,
     /// `[problem]`: the `type` of problem documents.
     pub problem_types: TypeBase,
     /// `[state]`, or the directory of the service manager: where hookgate keeps what outlives a restart.
@@ -223,6 +228,8 @@ struct RawConfig {
     problem: Option<Spanned<RawProblem>>,
     #[serde(deserialize_with = "document::table")]
     tls: Option<Spanned<RawTls>>,
+    #[serde(deserialize_with = "document::table")]
+    tickets: Option<Spanned<RawTickets>>,
 }
 
 impl Config {
@@ -315,6 +322,7 @@ impl Config {
         let state = state::state(raw.state.as_ref(), &mut report);
         let tls = tls::tls(raw.tls.as_ref(), &mut report);
         let fleet = fleet::fleet(raw.fleet.as_ref(), &mut report);
+        let tickets = tickets::tickets(raw.tickets.as_ref(), &mut report);
         let names_directory = raw.state.as_ref().is_some_and(|state| state.get_ref().names_directory());
         let written = raw_routes.iter().map(|raw| raw.get_ref().written_delivery());
         fleet::check(raw.fleet.as_ref(), fleet.as_ref(), &proofs, &mut report);
@@ -396,6 +404,7 @@ impl Config {
             admin,
             log,
             tls,
+            tickets,
             problem_types,
             state,
             fleet,

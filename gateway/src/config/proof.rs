@@ -31,6 +31,7 @@ use hookgate_core::auth::{Binding, Clause, Proof, ProofPolicy, ReplayRule};
 pub use self::addition::{Addition, AdditionForm, FileKind, Usual};
 pub(in crate::config) use self::replay::DEFAULT_WINDOW_SECONDS;
 pub(super) use self::replay::RawReplay;
+pub(super) use self::secret::{RawSecret, read_secret};
 pub(super) use self::session_parameter::RawSessionParameter;
 pub(super) use self::signature::RawSignature;
 pub(super) use self::static_credential::{RawBasic, RawFieldSecret};

@@ -131,7 +131,9 @@ impl<'a> Report<'a> {
 
     /// Adds an entry of the inventory about the file that a value names.
     pub(super) fn add_entry<T>(&mut self, at: &Spanned<T>, item: String, entry: Entry) {
-        if let Some((section, index)) = self.document.table_of(&at.span()) {
+        let (table, section) = (self.document.table_of(&at.span()), self.document.section_of(&at.span()));
+        let place = table.map(|(section, index)| (section, Some(index))).or(section.map(|section| (section, None)));
+        if let Some((section, index)) = place {
             self.found.push(FoundEntry { section, index, item, entry });
         }
     }

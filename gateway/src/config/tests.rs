@@ -17,6 +17,7 @@ mod proofs;
 mod routes;
 mod senders;
 mod strength;
+mod tickets;
 mod warnings;
 
 use std::fs;

@@ -257,6 +257,7 @@ impl Loader {
         (self.keys, self.ranges, self.revocation) = (keys, ranges, revocation);
         metrics::connections_limit(snapshot.limits.max_connections);
         metrics::limits::publish(&snapshot.limits);
+        metrics::ticket_policy(snapshot.ticket_policy());
         self.rotation.adopt(dates, &snapshot.identity);
         self.pending.adopt(&snapshot.identity, self.state.as_ref(), UnixTime::now());
         self.names = names;
@@ -326,6 +327,7 @@ impl Loader {
         self.rotation.adopt_lists(renewed.identity.providers());
         self.pending.adopt(&renewed.identity, self.state.as_ref(), UnixTime::now());
         self.strength.note_lists(renewed.identity.providers());
+        metrics::ticket_policy(renewed.ticket_policy());
         current.store(Arc::new(renewed));
         if generation == before {
             return None;

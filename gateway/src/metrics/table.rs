@@ -300,6 +300,9 @@ metrics! {
         GENERATION = Gauge "hookgate_config_generation" []
             "Generation of the configuration in use, from 1: loads, and revocation lists that revoke more.",
             "changes(hookgate_config_generation[1d])";
+        TICKET_POLICY = Gauge "hookgate_ticket_policy" []
+            "Which trust policy the session tickets of this host are for, as the first 32 bits of its digest: hosts with different numbers do not open each other's. 0 without `[tickets]`.",
+            "count(count_values(\"policy\", hookgate_ticket_policy))";
         LIMIT = Gauge "hookgate_limit" ["limit"]
             "A number of `[limits]` that is in force.",
             "hookgate_limit{limit=\"handler_max_in_flight\"}";

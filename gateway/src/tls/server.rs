@@ -8,15 +8,17 @@ use rustls::server::{ProducesTickets, ResolvesServerCert, ServerConfig};
 
 use super::sessions::Sessions;
 use super::verifier::SiteVerifier;
-use crate::crypto::{self, KeyExchange, TlsPolicy};
+use crate::crypto::{self, KeyExchange, SharedKeys, TlsPolicy};
 use hookgate_core::identity::{CertificateRequest, Identity, Scope};
 use hookgate_core::limits::TICKET_BYTES;
 
 /// Protocols offered by ALPN (RFC 7301), in our order of preference.
 pub const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
 
-/// What the sites of one generation share. Every generation makes its own, with a new ticket key and memory of
-/// sessions: none can resume a session of another.
+/// What the sites of one generation share. Every generation makes its own, with a new memory of sessions and new keys of tickets: none can
+/// resume a session of another. Keys that hosts share are those of a trust policy: they are the same under the same policy, in whichever
+/// generation and on whichever host.
+#[derive(Clone)]
 pub struct SharedTls {
     provider: Arc<CryptoProvider>,
     policy: TlsPolicy,
@@ -26,7 +28,7 @@ pub struct SharedTls {
 }
 
 impl SharedTls {
-    /// With a new ticket key and no sessions. Of `groups`, the first is preferred.
+    /// With no sessions, and the keys of tickets that hosts share, or without such a new one. Of `groups`, the first is preferred.
     ///
     /// # Errors
     ///
@@ -35,26 +37,32 @@ impl SharedTls {
         certificates: Arc<dyn ResolvesServerCert>,
         policy: TlsPolicy,
         groups: &[KeyExchange],
+        tickets: Option<SharedKeys>,
     ) -> Result<Self, Error> {
-        Self::with_provider(certificates, policy, Arc::new(crypto::provider_for(policy, groups)))
+        let provider = Arc::new(crypto::provider_for(policy, groups));
+        Ok(Self { provider, policy, certificates, ticketer: ticketer(tickets)?, sessions: Arc::new(Sessions::new()) })
     }
 
-    /// With the same certificates, a new ticket key and no sessions.
+    /// The same for another generation: without sessions, and with keys of tickets as [`SharedTls::new`].
     ///
     /// # Errors
     ///
     /// As [`SharedTls::new`].
-    pub fn renewed(&self) -> Result<Self, Error> {
-        Self::with_provider(Arc::clone(&self.certificates), self.policy, Arc::clone(&self.provider))
+    pub fn renewed(&self, tickets: Option<SharedKeys>) -> Result<Self, Error> {
+        Ok(Self { ticketer: ticketer(tickets)?, sessions: Arc::new(Sessions::new()), ..self.clone() })
     }
 
-    fn with_provider(
-        certificates: Arc<dyn ResolvesServerCert>,
-        policy: TlsPolicy,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Self, Error> {
-        let ticketer = Arc::new(ShortTickets(crypto::ticketer()?));
-        Ok(Self { provider, policy, certificates, ticketer, sessions: Arc::new(Sessions::new()) })
+    /// The same for another policy of the same generation: with its sessions, and with its keys of tickets unless hosts share them.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedTls::new`].
+    pub fn under(&self, tickets: Option<SharedKeys>) -> Result<Self, Error> {
+        let renewed = match tickets {
+            Some(shared) => ticketer(Some(shared))?,
+            None => Arc::clone(&self.ticketer),
+        };
+        Ok(Self { ticketer: renewed, ..self.clone() })
     }
 
     /// The configuration of a site whose peers are verified for `scope`: the versions of the policy, a request for a client certificate with the
@@ -88,6 +96,10 @@ impl SharedTls {
     }
 }
 
+fn ticketer(shared: Option<SharedKeys>) -> Result<Arc<dyn ProducesTickets>, Error> {
+    Ok(Arc::new(ShortTickets(crypto::ticketer(shared)?)))
+}
+
 /// Makes no ticket that the client could not send back: a session contains the client's chain, and a ClientHello is bounded.
 #[derive(Debug)]
 struct ShortTickets(Arc<dyn ProducesTickets>);
@@ -116,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_session_with_a_long_chain_becomes_no_ticket() {
-        let tickets = crypto::ticketer().map(ShortTickets);
+        let tickets = crypto::ticketer(None).map(ShortTickets);
         let opened = |length: usize| {
             let tickets = tickets.as_ref().ok()?;
             tickets.decrypt(&tickets.encrypt(&vec![7; length])?)

@@ -226,6 +226,13 @@ fn check_tells_what_a_user_may_not_do() {
     let finished = check_as(&environment, &text, "nobody");
     assert!(finished.success() && finished.stderr_text().is_empty(), "{}", finished.stderr_text());
     assert!(finished.stdout_text().contains(" 0 warnings"), "{}", finished.stdout_text());
+    let tickets = environment.write("tickets.secret", "0123456789abcdef0123456789abcdef").unwrap();
+    mode(&tickets, 0o600);
+    let sealed = format!("{text}\n[tickets]\nsecrets = [{{ file = {} }}]\n", quoted(&tickets));
+    let stderr = check_as(&environment, &sealed, "nobody").stderr_text();
+    let words =
+        format!("checked.toml:{}: tickets.secrets[0].file: user nobody may not read ", line_of(&sealed, "secrets = "));
+    assert!(one_line(&stderr).contains(&words), "{stderr}");
     // A socket that a handler left behind.
     let left = environment.path("left.sock");
     drop(UnixListener::bind(&left).unwrap());

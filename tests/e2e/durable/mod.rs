@@ -7,6 +7,7 @@ mod command;
 mod crash;
 mod delivery;
 mod order;
+mod power;
 mod reload;
 
 use std::path::{Path, PathBuf};

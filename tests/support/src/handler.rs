@@ -99,6 +99,16 @@ impl Behaviour {
     pub fn sequence(behaviours: impl IntoIterator<Item = Self>) -> Self {
         Self::Sequence(behaviours.into_iter().collect())
     }
+
+    /// Whether it answers with 200.
+    fn takes(&self) -> bool {
+        match self {
+            Self::Json => true,
+            Self::Fixed { status, .. } => *status == 200,
+            Self::Delay(_, then) => then.takes(),
+            _ => false,
+        }
+    }
 }
 
 /// What happens to the connection after a response.
@@ -112,6 +122,8 @@ enum After {
 struct State {
     behaviour: Behaviour,
     requests: VecDeque<Request>,
+    /// Those that were answered with 200.
+    taken: VecDeque<Request>,
     request_count: u64,
     connection_count: u64,
     /// Open connections, to be shut down on drop.
@@ -165,6 +177,7 @@ impl Handler {
         let state = State {
             behaviour,
             requests: VecDeque::new(),
+            taken: VecDeque::new(),
             request_count: 0,
             connection_count: 0,
             open: HashMap::new(),
@@ -186,6 +199,12 @@ impl Handler {
         self.shared.lock().requests.iter().cloned().collect()
     }
 
+    /// Those of the last requests that were answered with 200 by a plain behaviour, or one after a delay, in the order of the answers. A peer
+    /// that was gone got no answer.
+    pub fn taken(&self) -> Vec<Request> {
+        self.shared.lock().taken.iter().cloned().collect()
+    }
+
     /// The number of complete requests so far.
     pub fn request_count(&self) -> u64 {
         self.shared.lock().request_count
@@ -203,7 +222,9 @@ impl Handler {
 
     /// Drops the kept requests. The counters keep their values.
     pub fn forget(&self) {
-        self.shared.lock().requests.clear();
+        let mut state = self.shared.lock();
+        state.requests.clear();
+        state.taken.clear();
     }
 
     /// Waits until `count` requests have been read, and returns the kept ones.
@@ -295,7 +316,15 @@ fn serve(stream: &UnixStream, connection: u64, shared: &Shared) -> Result<()> {
         };
         shared.changed.notify_all();
         let mut exchange = Exchange { stream, shared, request: &request, served, announce_close: false };
-        if exchange.answer(&behaviour)? == After::Close {
+        let after = exchange.answer(&behaviour)?;
+        if behaviour.takes() {
+            let mut state = shared.lock();
+            if state.taken.len() == MAX_RECORDED {
+                state.taken.pop_front();
+            }
+            state.taken.push_back(request);
+        }
+        if after == After::Close {
             break;
         }
     }

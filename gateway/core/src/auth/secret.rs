@@ -5,6 +5,7 @@
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 
+use ring::hkdf;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -136,8 +137,23 @@ impl Secret {
         state.hash_one(self.0.as_slice())
     }
 
+    /// Whether both have the same bytes.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.matches(&other.0)
+    }
+
+    /// The pseudorandom key of HKDF-SHA256 (RFC 5869, section 2.2) that this secret makes with `salt`.
+    ///
+    /// `ring` does not zero it.
+    #[must_use]
+    pub fn pseudorandom_key(&self, salt: &[u8]) -> hkdf::Prk {
+        hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(&self.0)
+    }
+
     /// The number of bytes.
-    pub(super) fn length(&self) -> usize {
+    #[must_use]
+    pub fn length(&self) -> usize {
         self.0.len()
     }
 

@@ -14,6 +14,7 @@ use x509_parser::x509::X509Version;
 
 use super::name::Name;
 use super::presented::parse;
+use super::trust_digest::{Digested, Transcript};
 
 /// A trust anchor of a profile, with what its certificate says.
 #[derive(Clone, Debug)]
@@ -73,6 +74,22 @@ impl TrustAnchors {
     /// Each anchor, with its notAfter in seconds since 1970.
     pub fn with_ends(&self) -> impl Iterator<Item = (&TrustAnchor<'static>, u64)> {
         self.anchors.iter().zip(self.certificates.iter().map(|(not_after, _)| *not_after))
+    }
+}
+
+impl Digested for TrustAnchors {
+    fn add_to(&self, transcript: &mut Transcript) {
+        let Self { anchors, certificates } = self;
+        transcript.number(anchors.len() as u64);
+        // No path depends on the notAfter of an anchor.
+        for (anchor, (_, anchor_use)) in anchors.iter().zip(certificates) {
+            let TrustAnchor { subject, subject_public_key_info, name_constraints } = anchor;
+            transcript.bytes(subject);
+            transcript.bytes(subject_public_key_info);
+            transcript.add(&name_constraints.is_some());
+            transcript.bytes(name_constraints.as_deref().unwrap_or_default());
+            transcript.add(anchor_use);
+        }
     }
 }
 
@@ -173,6 +190,29 @@ impl fmt::Display for AnchorFlaw {
                 write!(formatter, "has a critical extension that hookgate does not support ({id})")
             }
             Self::Unreadable => formatter.write_str("has a malformed or duplicate extension"),
+        }
+    }
+}
+
+impl Digested for AnchorUse {
+    fn add_to(&self, transcript: &mut Transcript) {
+        let Self { flaw, signs_lists } = self;
+        transcript.add(flaw);
+        transcript.add(signs_lists);
+    }
+}
+
+impl Digested for AnchorFlaw {
+    fn add_to(&self, transcript: &mut Transcript) {
+        match self {
+            Self::NotAnAuthority => transcript.number(0),
+            Self::NotForCertificates => transcript.number(1),
+            Self::Nameless => transcript.number(2),
+            Self::CriticalExtension(id) => {
+                transcript.number(3);
+                transcript.add(id.as_str());
+            }
+            Self::Unreadable => transcript.number(4),
         }
     }
 }

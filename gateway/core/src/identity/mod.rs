@@ -35,6 +35,7 @@
 //! | `sighting` | counts of admitted chains |
 //! | `suspect` | refused chains that may be genuine |
 //! | `shared_chain` | a chain that outlives its connection |
+//! | `trust_digest` | the digest of a policy, the same on hosts that admit the same |
 
 use std::fmt;
 use std::sync::Arc;
@@ -76,6 +77,7 @@ mod signature_memory;
 mod spelling;
 mod status;
 mod suspect;
+mod trust_digest;
 mod verdict;
 mod verification;
 
@@ -102,6 +104,7 @@ pub use shared_chain::SharedChain;
 pub use sighting::{CertificateSighting, ChainSighting, Sightings, trust_anchor_label};
 pub use status::distribution_points;
 pub use suspect::{Claim, PublicRoots, Suspect};
+pub use trust_digest::{Digested, Transcript, TrustDigest};
 pub use verification::{CacheOutcome, ChainRefusal, MissingLists, PresentedRefusal, Verification};
 
 use bounds::Bounds;

@@ -12,6 +12,8 @@ use std::fmt;
 use data_encoding::HEXLOWER;
 use x509_parser::asn1_rs::{Any, Class, FromDer as _, Oid, Tag, ToDer as _};
 
+use super::trust_digest::{Digested, Transcript};
+
 mod canonical;
 mod parse;
 #[cfg(test)]
@@ -111,6 +113,31 @@ impl DistinguishedName {
     pub(super) fn matches(&self, name: &Name<'_>) -> bool {
         self.relative.len() == name.relative.len()
             && self.relative.iter().zip(&name.relative).all(|(wanted, found)| same_attributes(wanted, found))
+    }
+}
+
+impl Digested for DistinguishedName {
+    fn add_to(&self, transcript: &mut Transcript) {
+        let Self { relative } = self;
+        transcript.number(relative.len() as u64);
+        relative.iter().for_each(|attributes| transcript.add(attributes.as_slice()));
+    }
+}
+
+impl Digested for Attribute {
+    fn add_to(&self, transcript: &mut Transcript) {
+        let Self { value, kind } = self;
+        transcript.bytes(kind);
+        match value {
+            Value::Encoded(der) => {
+                transcript.number(0);
+                transcript.bytes(der);
+            }
+            Value::Text(text) => {
+                transcript.number(1);
+                transcript.add(text.as_str());
+            }
+        }
     }
 }
 

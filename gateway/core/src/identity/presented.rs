@@ -207,7 +207,7 @@ impl<'a> EndEntity<'a> {
     }
 }
 
-fn sha256(input: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(input: &[u8]) -> [u8; 32] {
     let mut output = [0; 32];
     output.copy_from_slice(digest(&SHA256, input).as_ref());
     output

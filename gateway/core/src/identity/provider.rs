@@ -10,6 +10,7 @@ use rustls_pki_types::UnixTime;
 use super::anchor::TrustAnchors;
 use super::revocation::RevocationLists;
 use super::rule::IdentityRule;
+use super::trust_digest::{Digested, Transcript};
 
 /// The index of a provider in the configuration, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -172,6 +173,40 @@ pub struct Provider {
     pub client_certificate: ClientCertificate,
 }
 
+impl Digested for Provider {
+    fn add_to(&self, transcript: &mut Transcript) {
+        // `refusal` decides about answers alone.
+        let Self { name, profiles, on_failure, refusal: _, client_certificate } = self;
+        transcript.add(&**name);
+        transcript.add(profiles.as_slice());
+        transcript.number(match on_failure {
+            OnFailure::Respond => 0,
+            OnFailure::Abort => 1,
+        });
+        match client_certificate {
+            ClientCertificate::Required => transcript.number(0),
+            ClientCertificate::None { static_secret_suffices } => {
+                transcript.number(1);
+                transcript.add(static_secret_suffices);
+            }
+        }
+    }
+}
+
+impl Digested for Profile {
+    fn add_to(&self, transcript: &mut Transcript) {
+        // `overlap_ends` is for warnings.
+        let Self { name, trust_anchors, overlap_ends: _, verify_depth, identity, extended_key_usage, revocation } =
+            self;
+        transcript.add(&**name);
+        transcript.add(trust_anchors);
+        transcript.number(u64::from(*verify_depth));
+        transcript.add(identity.as_slice());
+        transcript.add(extended_key_usage.label());
+        transcript.add(revocation);
+    }
+}
+
 /// The providers that the routes of one server name admit. A peer at this server name is verified for these providers only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
@@ -179,6 +214,15 @@ pub struct Scope {
     pub id: u32,
     /// Ascending, without duplicates. An empty scope admits no peer.
     pub providers: Vec<ProviderId>,
+}
+
+impl Digested for Scope {
+    fn add_to(&self, transcript: &mut Transcript) {
+        // A number of this process.
+        let Self { id: _, providers } = self;
+        transcript.number(providers.len() as u64);
+        providers.iter().for_each(|ProviderId(id)| transcript.number(u64::from(*id)));
+    }
 }
 
 /// Bounds on a presented chain, which limit what a hostile chain can cost. They are checked before the cache is asked.

@@ -20,6 +20,7 @@ use super::elements::{split, wrap};
 use super::name::{Name, canonical};
 use super::presented::{self, unix_seconds};
 use super::signature_memory::SignatureMemory;
+use super::trust_digest::{Digested, Transcript};
 use crate::signatures::CERTIFICATE_SIGNATURES;
 
 const SEQUENCE: u8 = 0x30;
@@ -125,6 +126,22 @@ impl RevocationLists {
     }
 }
 
+impl Digested for RevocationLists {
+    /// The lists in the order of their digests: theirs is that of thisUpdate, and among lists of one time that in which they were fetched.
+    fn add_to(&self, transcript: &mut Transcript) {
+        // What may still come admits nobody, and what has failed is a memory.
+        let Self { lists, scope, awaited: _, failed: _ } = self;
+        transcript.number(match scope {
+            RevocationScope::Chain => 0,
+            RevocationScope::EndEntity => 1,
+        });
+        let mut digests: Vec<&[u8; 32]> = lists.iter().map(RevocationList::digest).collect();
+        digests.sort_unstable();
+        transcript.number(digests.len() as u64);
+        digests.iter().for_each(|digest| transcript.bytes(*digest));
+    }
+}
+
 /// A key that may sign revocation lists, with the name of its holder: that of a trust anchor, or of an authority that one has certified.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ListSigner {
@@ -211,6 +228,8 @@ struct Parsed {
     number: Option<Number>,
     /// DER of the SubjectPublicKeyInfo that was found to have signed it. A list has one signature, so there is one such key.
     signer: OnceLock<Box<[u8]>>,
+    /// SHA-256 of `der`, once it was asked for: a list may have megabytes, and stays while others are replaced.
+    digest: OnceLock<[u8; 32]>,
     /// When a path last needed it, in seconds since 1970; 0 for never.
     used: AtomicU64,
 }
@@ -296,6 +315,7 @@ impl RevocationList {
                 Number { decimal: number.to_string().into(), bytes: bytes.into() }
             }),
             signer: OnceLock::new(),
+            digest: OnceLock::new(),
             used: AtomicU64::new(0),
             der,
         })))
@@ -319,6 +339,11 @@ impl RevocationList {
     /// Its DER.
     pub fn der(&self) -> &[u8] {
         &self.0.der
+    }
+
+    /// SHA-256 of its DER.
+    fn digest(&self) -> &[u8; 32] {
+        self.0.digest.get_or_init(|| presented::sha256(&self.0.der))
     }
 
     /// How many certificates it revokes.

@@ -14,6 +14,7 @@ use rustls_pki_types::CertificateDer;
 use super::alternative_names::{AlternativeNames, is_label};
 use super::name::{DistinguishedName, NameError};
 use super::presented::{EndEntity, PresentedChain};
+use super::trust_digest::{Digested, Transcript};
 
 /// Conditions, all of which one end-entity certificate must satisfy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +64,13 @@ impl IdentityRule {
             }
             _ => false,
         })
+    }
+}
+
+impl Digested for IdentityRule {
+    fn add_to(&self, transcript: &mut Transcript) {
+        let Self { conditions } = self;
+        transcript.add(conditions.as_slice());
     }
 }
 
@@ -167,6 +175,37 @@ impl Condition {
             Self::SanUri(wanted) => end_entity.alternative_names().has_uri(wanted),
             Self::SpkiSha256(wanted) => end_entity.spki_sha256() == wanted,
             Self::CertificateSha256(wanted) => end_entity.certificate_sha256() == wanted,
+        }
+    }
+}
+
+impl Digested for Condition {
+    fn add_to(&self, transcript: &mut Transcript) {
+        match self {
+            Self::Subject(name) => {
+                transcript.number(0);
+                transcript.add(name);
+            }
+            Self::SubjectCn(text) => {
+                transcript.number(1);
+                transcript.add(text.as_str());
+            }
+            Self::SanDns(DnsPattern { text }) => {
+                transcript.number(2);
+                transcript.add(text.as_str());
+            }
+            Self::SanUri(text) => {
+                transcript.number(3);
+                transcript.add(text.as_str());
+            }
+            Self::SpkiSha256(digest) => {
+                transcript.number(4);
+                transcript.bytes(digest);
+            }
+            Self::CertificateSha256(digest) => {
+                transcript.number(5);
+                transcript.bytes(digest);
+            }
         }
     }
 }

@@ -20,3 +20,4 @@ mod rules;
 mod sightings;
 mod spelling;
 mod suspects;
+mod trust_digest;

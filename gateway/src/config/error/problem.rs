@@ -16,6 +16,7 @@ use super::proof::ProofProblem;
 use super::ranges::RangeProblem;
 use super::revocation::RevocationProblem;
 use super::route::RouteProblem;
+use super::tickets::TicketProblem;
 use crate::config::levels::LevelsError;
 use hookgate_core::identity::revocation::RevocationListError;
 use hookgate_core::identity::rule::RuleError;
@@ -302,6 +303,9 @@ pub enum Problem {
     /// An error of a route.
     #[error(transparent)]
     Route(#[from] RouteProblem),
+    /// An error about shared session tickets.
+    #[error(transparent)]
+    Tickets(#[from] TicketProblem),
     /// An error of ranges.
     #[error(transparent)]
     Range(#[from] RangeProblem),

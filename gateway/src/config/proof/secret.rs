@@ -1,6 +1,7 @@
 //! `secrets`: from a file, from a credential of the service manager, or as a value in the configuration itself.
 //!
-//! Owns the reading of secrets. Must not print one. Must not check the encoding of a secret: `signature` does.
+//! Owns the reading of secrets, also of those that are no proof. Must not print one. Must not check the encoding of a secret: `signature`
+//! does.
 
 use std::fmt;
 use std::path::Path;
@@ -15,6 +16,7 @@ use crate::config::length;
 use crate::config::report::Report;
 use crate::config::warning::WarningKind;
 use hookgate_core::auth::Secret;
+use hookgate_core::auth::secret::SecretError;
 
 /// Most secrets of one proof. Each costs a hash over the body, and a rotation needs two.
 const MAXIMUM_SECRETS: usize = 8;
@@ -49,7 +51,7 @@ pub(super) fn secrets(raw: &Spanned<Vec<Spanned<RawSecret>>>, report: &mut Repor
     if !length::is_within(raw, MAXIMUM_SECRETS, WRITE_SECRETS, report) {
         return None;
     }
-    let secrets: Vec<Option<Secret>> = raw.get_ref().iter().map(|raw| secret(raw, report)).collect();
+    let secrets: Vec<Option<Secret>> = raw.get_ref().iter().map(|raw| read_secret(raw, unfit, report)).collect();
     secrets.into_iter().collect()
 }
 
@@ -58,25 +60,34 @@ pub(super) fn missing<T>(table: &Spanned<T>, report: &mut Report<'_>) {
     report.missing(table, "secrets", WRITE_SECRETS);
 }
 
-fn secret(raw: &Spanned<RawSecret>, report: &mut Report<'_>) -> Option<Secret> {
+fn unfit(origin: String, error: SecretError) -> Problem {
+    ProofProblem::Secret { origin, error }.into()
+}
+
+/// Reads a secret; reports errors, and by `unfit` that it is empty or too long, with the place it comes from.
+pub(in crate::config) fn read_secret(
+    raw: &Spanned<RawSecret>,
+    unfit: fn(String, SecretError) -> Problem,
+    report: &mut Report<'_>,
+) -> Option<Secret> {
     let RawSecret { file, credential, unsafe_value } = raw.get_ref();
     let (secret, item) = match (file, credential, unsafe_value) {
         (Some(at), None, None) => {
             let path = report.resolve(at.get_ref());
-            let secret = from_file(&path).map_err(|problem| report.error(at, problem)).ok();
+            let secret = from_file(&path, unfit).map_err(|problem| report.error(at, problem)).ok();
             if file::readable_by_others(&path) {
                 report.warn(at, WarningKind::ReadableByOthers { path });
             }
             (secret, format!("secret {}", at.get_ref()))
         }
         (None, Some(at), None) => {
-            let secret = from_credential(at, report).map_err(|problem| report.error(at, problem)).ok();
+            let secret = from_credential(at, unfit, report).map_err(|problem| report.error(at, problem)).ok();
             (secret, format!("secret {} (credential)", at.get_ref()))
         }
         (None, None, Some(at)) => {
             report.warn(at, WarningKind::SecretInConfiguration);
             let secret = Secret::new(at.get_ref().0.clone().into_bytes());
-            let problem = |error| ProofProblem::Secret { origin: "unsafe_value".to_owned(), error }.into();
+            let problem = |error| unfit("unsafe_value".to_owned(), error);
             (secret.map_err(|error| report.error(at, problem(error))).ok(), "secret in unsafe_value".to_owned())
         }
         _ => {
@@ -92,21 +103,24 @@ fn secret(raw: &Spanned<RawSecret>, report: &mut Report<'_>) -> Option<Secret> {
     Some(secret)
 }
 
-fn from_file(path: &Path) -> Result<Secret, Problem> {
+fn from_file(path: &Path, unfit: fn(String, SecretError) -> Problem) -> Result<Secret, Problem> {
     let content = file::read_secret(path, MAXIMUM_SECRET_BYTES)
         .map_err(|source| Problem::File { path: path.to_owned(), source })?;
-    let origin = || path.display().to_string();
-    Ok(Secret::from_file_content(content).map_err(|error| ProofProblem::Secret { origin: origin(), error })?)
+    Secret::from_file_content(content).map_err(|error| unfit(path.display().to_string(), error))
 }
 
 /// Only the service manager and hookgate can read the directory of credentials, so the mode of a credential is not checked.
-fn from_credential(name: &Spanned<String>, report: &Report<'_>) -> Result<Secret, Problem> {
+fn from_credential(
+    name: &Spanned<String>,
+    unfit: fn(String, SecretError) -> Problem,
+    report: &Report<'_>,
+) -> Result<Secret, Problem> {
     let name = name.get_ref();
     if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
         return Err(ProofProblem::CredentialName.into());
     }
     match report.credential(name) {
-        Some(path) => from_file(&path),
+        Some(path) => from_file(&path, unfit),
         None => Err(ProofProblem::NoCredentials { name: name.clone() }.into()),
     }
 }

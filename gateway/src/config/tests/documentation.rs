@@ -75,6 +75,9 @@ fn fixture() -> Fixture {
     ] {
         fixture.write(&format!("{name}.secret"), "secret\n");
     }
+    for name in ["tickets", "tickets-new"] {
+        fixture.write(&format!("{name}.secret"), &format!("{name:-<64}"));
+    }
     fixture.write("sendgrid.key", SENDGRID_KEY);
     fixture.write("discord.key", "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8\n");
     fixture.write("billing.whsec", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
@@ -213,6 +216,7 @@ fn every_key_has_a_row() {
         "[state]\n",
         "[problem]\n",
         "[tls]\n",
+        "[tickets]\n",
         "[filter]\n",
         "[filter]\n[filter.syn_ipv4_address]\n",
     ];
@@ -220,6 +224,7 @@ fn every_key_has_a_row() {
     for section in sections.into_iter().chain([
         "[[provider]]\nidentity = [{ zzz = 1 }]\n",
         "[[provider]]\nsignature.secrets = [{ zzz = 1 }]\n",
+        "[tickets]\nsecrets = [{ zzz = 1 }]\n",
         "[[provider]]\nsignature.keys = [{ zzz = 1 }]\n",
         "[[provider]]\nsource_range_files = [{ zzz = 1 }]\n",
         "[[provider]]\nsource_range_urls = [{ zzz = 1 }]\n",
