@@ -185,11 +185,14 @@ fn missing_lists(
     let mut missing = Vec::new();
     let has_list = |signer: &ListSigner| lists.iter().any(|list| signer.is_issuer_of(list));
     let name = || profile.name.to_string();
+    let depth = profile.verify_depth;
     let anchors: Vec<_> = profile.trust_anchors.iter().map(|anchor| (ListSigner::of_anchor(anchor), anchor)).collect();
-    if scope == RevocationScope::Chain {
+    // At depth 1, every end entity is of an anchor, so its list is needed in any scope.
+    let needs_of_anchors = scope == RevocationScope::Chain || depth <= 1;
+    if needs_of_anchors {
         for (_, anchor) in anchors.iter().filter(|(signer, _)| !has_list(signer)) {
             let subject = printable_name(&anchor.subject).unwrap_or_default();
-            missing.push(WarningKind::AnchorWithoutList { profile: name(), subject });
+            missing.push(WarningKind::AnchorWithoutList { profile: name(), subject, depth });
         }
     }
     for certificate in &fetched.intermediates {
@@ -199,8 +202,8 @@ fn missing_lists(
         }
     }
     let is_of_anchor = |list: &RevocationList| anchors.iter().any(|(signer, _)| signer.is_issuer_of(list));
-    let depth = profile.verify_depth;
-    if missing.is_empty() && scope == RevocationScope::Chain && depth > 1 && lists.iter().all(is_of_anchor) {
+    let names_intermediate = missing.iter().any(|kind| matches!(kind, WarningKind::IntermediateWithoutList { .. }));
+    if !names_intermediate && depth > 1 && lists.iter().all(is_of_anchor) {
         missing.push(WarningKind::NoIntermediateList { profile: name(), depth });
     }
     missing

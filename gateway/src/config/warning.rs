@@ -160,6 +160,8 @@ pub enum WarningKind {
         profile: String,
         /// The subject of the anchor.
         subject: String,
+        /// The verify depth of the profile.
+        depth: u8,
     },
     /// A known intermediate without a revocation list.
     IntermediateWithoutList {
@@ -368,10 +370,16 @@ impl fmt::Display for WarningKind {
                 "no proof is demanded beside the certificate, and that of the preset \"{preset}\" is shared by {shared_by}: each of them \
                  can send requests here; demand a proof (`hookgate providers {preset}` shows which)"
             ),
-            Self::AnchorWithoutList { profile, subject } => write!(
+            Self::AnchorWithoutList { profile, subject, depth: 0 | 1 } => write!(
+                formatter,
+                "profile {profile}: no list is of the trust anchor {subject}, and with verify_depth = 1 it issued every certificate that has a \
+                 path to it, so each of these is refused; add its list"
+            ),
+            Self::AnchorWithoutList { profile, subject, .. } => write!(
                 formatter,
                 "profile {profile}: no list is of the trust anchor {subject}, and with crl_scope = \"chain\" every certificate of a chain \
-                 needs a list of its issuer, so every chain to this anchor is refused; add its list, or write crl_scope = \"end-entity\""
+                 needs a list of its issuer, so every chain to this anchor is refused; add its list, or write crl_scope = \"end-entity\", \
+                 with which the end entity alone needs a list of its issuer"
             ),
             Self::IntermediateWithoutList { profile, subject } => write!(
                 formatter,
@@ -390,7 +398,8 @@ impl fmt::Display for WarningKind {
             Self::NoIntermediateList { profile, depth } => write!(
                 formatter,
                 "profile {profile}: every list is of a trust anchor, so a chain with an intermediate is refused, although verify_depth {depth} \
-                 allows one; add the list of the intermediate, or write verify_depth = 1 if there is none"
+                 allows one: its end entity needs the list of the intermediate in any crl_scope; add that list, or write verify_depth = 1 if \
+                 there is no intermediate"
             ),
             Self::SlowerThanSender { provider, handler_ms, sender_ms } => write!(
                 formatter,

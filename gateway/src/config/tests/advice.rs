@@ -225,6 +225,17 @@ fn lists_that_leave_a_chain_uncovered_are_told() {
         "every list is of a trust anchor, so a chain with an intermediate is refused, although verify_depth 2";
     check(&fixture, &lines("[\"root.pem\"]", "[\"root.crl\"]", ""), &[(place, no_intermediate)]);
     check(&fixture, &lines("[\"root.pem\"]", "[\"root.crl\"]", "verify_depth = 1\n"), &[]);
+    // No scope leaves the end entity out, and an intermediate issued that.
+    let scope = "crl_scope = \"end-entity\"\n";
+    check(&fixture, &lines("[\"root.pem\"]", "[\"root.crl\"]", scope), &[(place, no_intermediate)]);
+    let direct = format!("{scope}verify_depth = 1\n");
+    check(&fixture, &lines("[\"root.pem\"]", "[\"root.crl\"]", &direct), &[]);
+    let of_direct =
+        "no list is of the trust anchor CN=Test Root, and with verify_depth = 1 it issued every certificate";
+    check(&fixture, &lines("[\"ca.pem\"]", "[\"list.pem\"]", &direct), &[(place, of_direct)]);
+    // What lacks the list of one anchor can lack that of each intermediate as well.
+    let two = lines("[\"root.pem\", \"ca.pem\"]", "[\"root.crl\"]", scope);
+    check(&fixture, &two, &[(place, no_intermediate)]);
     check(&fixture, &lines("[\"root.pem\"]", "[\"root.crl\", \"list.pem\"]", ""), &[]);
     let known = "no list is of the intermediate CN=Test Intermediate";
     check(&fixture, &lines("[\"root-bundle.pem\"]", "[\"root.crl\"]", ""), &[(place, known)]);
