@@ -185,7 +185,7 @@ pub struct Reading {
 #[serde(deny_unknown_fields, default)]
 struct RawConfig {
     reload: Option<ReloadTrigger>,
-    accept_weaker: Option<String>,
+    accept_weaker: Option<Spanned<String>>,
     #[serde(deserialize_with = "document::table")]
     listen: Option<Spanned<RawListen>>,
     #[serde(deserialize_with = "document::tables")]
@@ -282,6 +282,7 @@ impl Config {
         let document = Document::parse(text, path)?;
         let mut report = Report::new(&document, environment);
         let raw: RawConfig = report.read();
+        strength::check_permission(raw.accept_weaker.as_ref(), &mut report);
         let raw_certificates = elements(raw.certificate.as_ref());
         let raw_providers = elements(raw.provider.as_ref());
         let raw_routes = elements(raw.route.as_ref());
@@ -350,7 +351,7 @@ impl Config {
         );
         let strength = Strength::new(&strength::Parsed {
             root: document.root(),
-            permission: raw.accept_weaker.as_deref(),
+            permission: raw.accept_weaker.as_ref().map(|written| written.get_ref().as_str()),
             providers: &providers,
             sources: &sources,
             ranges: &ranges,

@@ -75,9 +75,11 @@ impl Sections {
             About::Tls => ("tls", None),
         };
         let found = self.headers.iter().find(|(of, named, _)| *of == section && named.as_deref() == name);
-        match found.and_then(|(_, _, location)| location.line) {
-            Some(line) => format!("{}:{line}", self.file.display()),
-            None => self.file.display().to_string(),
+        match (found.and_then(|(_, _, location)| location.line), name) {
+            (Some(line), _) => format!("{}:{line}", self.file.display()),
+            (None, Some(_)) => self.file.display().to_string(),
+            // What it demanded has gone with it.
+            (None, None) => format!("{} (no section [{section}])", self.file.display()),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::reload::{Loader, advice};
+use super::reload::{Loader, PERMITS_NOTHING, advice};
 use super::status::counted;
 use super::sunset::outlook;
 use crate::config::inventory::{Inventory, difference};
@@ -137,16 +137,21 @@ fn compare(old: &Config, inventory: &Inventory, strength: &Strength, sections: &
         println!("changed: {change}");
     }
     match old.strength.compare(strength) {
-        Comparison::NotWeaker => ExitCode::SUCCESS,
+        Comparison::NotWeaker => {
+            if strength.has_permission() {
+                println!("{PERMITS_NOTHING}");
+            }
+            ExitCode::SUCCESS
+        }
         Comparison::Permitted { losses } => {
             losses
                 .iter()
                 .for_each(|loss| println!("{}: demands less, as accept_weaker permits: {loss}", sections.place(loss)));
             ExitCode::SUCCESS
         }
-        Comparison::Refused { losses, permission, is_used } => {
+        Comparison::Refused { losses, permission, written } => {
             losses.iter().for_each(|loss| eprintln!("{}: demands less: {loss}", sections.place(loss)));
-            eprintln!("{}", advice(losses.len(), &permission, is_used));
+            eprintln!("{}", advice(losses.len(), &permission, written));
             ExitCode::FAILURE
         }
     }

@@ -536,3 +536,16 @@ fn the_beginning_of_a_problem_type_is_a_url_that_ends_before_the_reason() {
     assert_eq!(fixture.good(&own).problem_types.uri(reason), "https://hooks.example.com/reasons#no_route");
     assert_eq!(fixture.good(&minimal()).problem_types.uri(reason), "urn:hookgate:reason:no_route");
 }
+
+#[test]
+fn a_permission_that_no_reload_asks_for_is_reported() {
+    for written in ["", "yes", "0f31c2a4d5e6978", "0F31C2A4D5E69788", "0f31c2a4d5e6978g"] {
+        let text = [&*format!("accept_weaker = \"{written}\"\n"), LISTEN, CERTIFICATE, PROVIDER, ROUTE].concat();
+        let errors = Fixture::new().errors(&text);
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        assert!(
+            errors[0].starts_with("1: accept_weaker: permits nothing: write the 16 hexadecimal digits"),
+            "{errors:#?}"
+        );
+    }
+}
