@@ -20,6 +20,7 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
 use rustls_pki_types::UnixTime;
@@ -89,6 +90,13 @@ fn explained(options: &Explain) -> anyhow::Result<bool> {
     Ok(admitted)
 }
 
+/// Whether the file was written after this second since 1970.
+fn is_written_after(path: &Path, at: u64) -> bool {
+    let written = fs::metadata(path).and_then(|metadata| metadata.modified());
+    let since_1970 = written.ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    since_1970.is_some_and(|time| time.as_secs() > at)
+}
+
 fn walk<'s>(
     path: &Path,
     text: &str,
@@ -107,6 +115,7 @@ fn walk<'s>(
         subject,
         now: UnixTime::now(),
         limits,
+        is_changed: subject.record.as_ref().is_some_and(|record| is_written_after(path, record.at)),
         names,
     };
     let steps = walk.steps();
