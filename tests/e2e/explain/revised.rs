@@ -104,3 +104,34 @@ fn beside_a_preset_another_profile_is_advised() {
     let (_, text) = explain(&gateway, &[&id]);
     assert!(text.contains("add { subject = '") && text.contains("CN=a\\1B[2Jb"), "{text}");
 }
+
+/// A list needs no configuration but the place of the socket.
+#[test]
+fn the_list_needs_no_configuration_without_errors() {
+    let gateway = start();
+    let id = refused(&gateway, None, "/mine", 403, "no_certificate");
+    let running = fs::read_to_string(gateway.daemon.configuration_path()).unwrap();
+    edit(&gateway, &running.replace("workers = 1", "workers = \"many\""));
+    let (code, text) = explain(&gateway, &[]);
+    assert!(code == Some(0) && text.contains(&id) && text.contains("has an error (hookgate check says which)"), "{text}");
+    let (code, text) = explain(&gateway, &[&id]);
+    assert!(code == Some(2) && text.contains("listen.workers"), "{text}");
+}
+
+/// The host decides about the route, and nothing says which one is meant.
+#[test]
+fn a_request_to_one_of_two_hosts_needs_its_name() {
+    let gateway = start();
+    let running = fs::read_to_string(gateway.daemon.configuration_path()).unwrap();
+    edit(&gateway, &running.replacen("host = \"hooks.example.com\"", "host = \"other.example.com\"", 1));
+    let identity = gateway.environment.identity(Sender::Percolate, Variant::Good).unwrap();
+    let chain = identity.chain_path.display().to_string();
+    let (code, text) = explain(&gateway, &["--chain", &chain, "--path", "/mine"]);
+    let asks = "write --server-name NAME: the routes have the hosts hooks.example.com, other.example.com";
+    assert!(code == Some(2) && text.contains(asks), "{text}");
+    let (code, text) = explain(&gateway, &["--chain", &chain, "--path", "/mine", "--server-name", "hooks.example.com"]);
+    assert!(code == Some(0), "{text}");
+    edit(&gateway, &running.replace("host = \"hooks.example.com\"\n", ""));
+    let (code, text) = explain(&gateway, &["--chain", &chain, "--path", "/mine"]);
+    assert!(code == Some(0) && !text.contains("malformed_request"), "{text}");
+}

@@ -28,6 +28,7 @@ use rustls_pki_types::UnixTime;
 use self::places::Places;
 use self::subject::{Subject, Wanted};
 use self::walk::Walk;
+use super::inquiry::ControlSocket;
 use super::reload::Loader;
 use crate::cli::Explain;
 use crate::config::Config;
@@ -75,7 +76,14 @@ fn tls_version(path: &Path) -> Option<String> {
 /// Whether the subject is admitted. A list of the recent refusals counts as that.
 fn explained(options: &Explain) -> anyhow::Result<bool> {
     let path = options.config.as_path();
-    let (config, _) = Config::load(path).map_err(|errors| anyhow!("{errors}"))?;
+    let config = match Config::load(path) {
+        Ok((config, _)) => config,
+        Err(_) if subject::is_list(options) && path.exists() => {
+            report::list(&subject::ask(&ControlSocket::of_erroneous(path), "recent")?, options.json);
+            return Ok(true);
+        }
+        Err(errors) => return Err(anyhow!("{errors}")),
+    };
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let subject = match subject::find(options, &config)? {
         Wanted::List(records) => {
