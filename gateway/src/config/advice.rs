@@ -139,6 +139,7 @@ fn documented(preset: &Preset) -> impl Iterator<Item = (&Condition, String)> {
 fn lists(parsed: &Parsed<'_>, index: usize, report: &mut Report<'_>) {
     let (Some(raw), Some(provider)) = (parsed.raw_providers.get(index), parsed.providers.get(index)) else { return };
     let fetched = parsed.fetched_lists.get(index).into_iter().flatten();
+    let mut found: Vec<(Range<usize>, WarningKind)> = Vec::new();
     for (profile, fetched) in provider.profiles.iter().zip(fetched) {
         let Some(revocation) = &profile.revocation else { continue };
         let at = crls_of(raw, profile);
@@ -146,8 +147,14 @@ fn lists(parsed: &Parsed<'_>, index: usize, report: &mut Report<'_>) {
         if !fetched.any() {
             kinds.extend(missing_lists(profile, fetched, revocation.lists(), revocation.scope()));
         }
-        kinds.into_iter().for_each(|kind| report.warn_at(&at, kind));
+        // The keys of a provider count for each of its profiles: what is wrong with them is said once.
+        for mut kind in kinds {
+            if !found.iter_mut().any(|(place, first)| *place == at && first.takes_in(&mut kind)) {
+                found.push((at.clone(), kind));
+            }
+        }
     }
+    found.into_iter().for_each(|(at, kind)| report.warn_at(&at, kind));
 }
 
 /// Where the lists of a profile are written.

@@ -85,7 +85,7 @@ use hookgate_core::ranges::{Ranges, Sources};
 use hookgate_core::reject::TypeBase;
 
 pub use self::admin::{Admin, AdminAddress};
-pub use self::certificate::ServerCertificate;
+pub use self::certificate::{ChainEnd, ServerCertificate};
 pub use self::crls::{FetchedLists, parse_fetched};
 pub use self::durable::{Durable, OrderBy};
 pub(crate) use self::error::one_line;
@@ -95,7 +95,7 @@ pub use self::error::{
 };
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
-pub use self::file::{FileVersion, FileVersions, day_of};
+pub use self::file::{ListFiles, FileVersion, FileVersions, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::key_source::{KeyOrigin, KeySource};
 pub use self::levels::{Levels, LevelsError};
@@ -156,6 +156,8 @@ pub struct Config {
     pub inventory: Inventory,
     /// What it demands of senders, so that a reload does not demand less by accident.
     pub strength: Strength,
+    /// Which file each revocation list of `crls` is from.
+    pub list_files: ListFiles,
     /// What only `hookgate check` says: nothing is wrong.
     pub notes: Vec<Warning>,
 }
@@ -366,6 +368,7 @@ impl Config {
         let written_ranges = ranges.into_iter().map(|it| it.prefixes).collect();
         let reload = raw.reload.unwrap_or_default();
         let notes = report.take_notes();
+        let list_files = std::mem::take(&mut report.list_files);
         let config = listen.map(|listen| Self {
             listen,
             certificates,
@@ -388,6 +391,7 @@ impl Config {
             reload,
             inventory,
             strength,
+            list_files,
             notes,
         });
         *files = std::mem::take(files).with(report.files());

@@ -26,8 +26,10 @@ pub struct NamedPlaces {
     pub listen: Vec<(Location, SocketAddr)>,
     /// `metrics.listen`
     pub metrics: Option<(Location, SocketAddr)>,
-    /// `admin.listen`
-    pub admin: Option<Location>,
+    /// `admin.listen`, and the address in it unless it is a socket.
+    pub admin: Option<(Location, Option<SocketAddr>)>,
+    /// `log.format`, if it is the journal.
+    pub journal: Option<Location>,
     /// `state.directory`
     pub state: Option<(Location, PathBuf)>,
 }
@@ -109,7 +111,9 @@ impl NamedPlaces {
             } else if key == "metrics.listen" {
                 places.metrics = text.parse().ok().map(|address| (location, address));
             } else if key == "admin.listen" {
-                places.admin = Some(location);
+                places.admin = Some((location, text.parse().ok()));
+            } else if key == "log.format" {
+                places.journal = (text == "journal").then_some(location);
             } else if key == "state.directory" {
                 places.state = Some((location, document.resolve(text)));
             } else {

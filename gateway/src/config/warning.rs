@@ -10,6 +10,7 @@ use hookgate_core::identity::AnchorFlaw;
 use time::Date;
 
 use super::error::{Location, one_line};
+use super::file::OpenToOthers;
 
 /// A warning and its location. hookgate starts in spite of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -238,10 +239,12 @@ pub enum WarningKind {
         /// The host; `None` for clients that send no server name.
         host: Option<String>,
     },
-    /// A private key or secret that every user of this host can read.
-    ReadableByOthers {
+    /// A private key or secret that every user of this host can read or write.
+    OpenToOthers {
         /// The file.
         path: PathBuf,
+        /// What they can do.
+        access: OpenToOthers,
     },
     /// A secret in the configuration file.
     SecretInConfiguration,
@@ -289,6 +292,31 @@ pub enum WarningKind {
 }
 
 impl WarningKind {
+    /// Takes in the profile of a warning about revocation lists that is the same but for its profile. Returns whether it is.
+    pub(super) fn takes_in(&mut self, other: &mut Self) -> bool {
+        let (Some(mine), Some(theirs)) = (self.profile_of_lists(), other.profile_of_lists()) else { return false };
+        let (name, more) = (std::mem::take(mine), std::mem::take(theirs));
+        let is_same = *self == *other;
+        if let Some(mine) = self.profile_of_lists() {
+            *mine = if is_same { format!("{name}, {more}") } else { name };
+        }
+        if let Some(theirs) = other.profile_of_lists() {
+            *theirs = more;
+        }
+        is_same
+    }
+
+    fn profile_of_lists(&mut self) -> Option<&mut String> {
+        match self {
+            Self::AnchorWithoutList { profile, .. }
+            | Self::IntermediateWithoutList { profile, .. }
+            | Self::RevocationListSignature { profile, .. }
+            | Self::RevocationListAlgorithm { profile, .. }
+            | Self::NoIntermediateList { profile, .. } => Some(profile),
+            _ => None,
+        }
+    }
+
     /// Whether it is about a date. `control/rotation.rs` warns of these from the start on, again and again.
     pub fn is_repeated_by_rotation(&self) -> bool {
         matches!(
@@ -468,8 +496,12 @@ impl fmt::Display for WarningKind {
                  certificates may choose the wrong one; use fewer anchors, or give providers hosts of their own",
                 host.as_deref().unwrap_or("clients without a server name")
             ),
-            Self::ReadableByOthers { path } => {
-                write!(formatter, "{} is readable by every user of this host; chmod 0600 or 0640", path.display())
+            Self::OpenToOthers { path, access } => {
+                let what = match access {
+                    OpenToOthers::Read => "is readable",
+                    OpenToOthers::Write => "can be changed",
+                };
+                write!(formatter, "{} {what} by every user of this host; chmod 0600 or 0640", path.display())
             }
             Self::SecretInConfiguration => write!(
                 formatter,

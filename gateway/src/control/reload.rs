@@ -234,6 +234,7 @@ impl Loader {
         let strength = std::mem::take(&mut config.strength);
         let log = config.log.clone();
         let dates = rotation::dates(&config);
+        let list_files = std::mem::take(&mut config.list_files);
         let names = named_labels(&config);
         if let Some(descriptors) = self.descriptors {
             descriptors.bound(&mut config);
@@ -247,7 +248,7 @@ impl Loader {
         (self.keys, self.ranges, self.revocation) = (keys, ranges, revocation);
         metrics::connections_limit(snapshot.limits.max_connections);
         metrics::limits::publish(&snapshot.limits);
-        self.rotation.adopt(dates, &snapshot.identity);
+        self.rotation.adopt(dates, list_files, &snapshot.identity);
         self.pending.adopt(&snapshot.identity, self.state.as_ref(), UnixTime::now());
         self.names = names;
         self.retire();

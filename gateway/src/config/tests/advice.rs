@@ -327,3 +327,15 @@ fn sections_in_single_brackets_are_told_how_to_be_written() {
         "{errors:#?}"
     );
 }
+
+/// The keys of a provider count for every profile of its preset.
+#[test]
+fn what_is_wrong_with_the_lists_of_a_provider_is_told_once() {
+    let fixture = Fixture::new();
+    let root = CertifiedIssuer::self_signed(authority("Test Root"), KeyPair::generate().unwrap()).unwrap();
+    fixture.write("root.crl", &list_of(&root).pem().unwrap());
+    fixture.write("root.pem", &root.pem());
+    let text = with(&format!("{SIGNED}trust_anchors = [\"root.pem\"]\ncrls = [\"root.crl\"]\n"));
+    let words = "profile digicert-global-root-ca, digicert-global-root-g2: every list is of a trust anchor";
+    check(&fixture, &text, &[("11: provider[0].crls: ", words)]);
+}
