@@ -5,10 +5,10 @@
 
 mod error;
 
-use std::fs::{File, Metadata};
+use std::fs::{DirBuilder, File, Metadata};
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,12 +41,16 @@ struct Opened {
 }
 
 impl StateDirectory {
-    /// Opens the directory at `path`, and removes temporary files that a crash left there.
+    /// Opens the directory at `path`, and removes temporary files that a crash left there. A missing one is made if that above it is there.
     ///
     /// # Errors
     ///
-    /// If it is no directory, cannot be read, belongs to another user, or gives other users any access.
+    /// If it is no directory, cannot be made or read, belongs to another user, or gives other users any access.
     pub fn open(path: &Path) -> Result<Self, StateError> {
+        // The opening says why it cannot be used, if this fails.
+        if DirBuilder::new().mode(0o700).create(path).is_ok() {
+            tracing::info!(directory = %path.display(), "the state directory was missing, and is made");
+        }
         let opened = Self::open_to_read(path)?;
         opened.clean_up();
         Ok(opened)

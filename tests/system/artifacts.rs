@@ -69,11 +69,7 @@ pub(crate) fn packages() -> &'static Packages {
             made.find(|path| path.file_name().unwrap().to_string_lossy().starts_with(start)).unwrap()
         };
         let make = |version: &str| {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let mut command = Command::new(cargo);
-            command.args(["xtask", "dist", "--uncompressed", "--package-version", version]);
-            command.arg("--binary").arg(env!("CARGO_BIN_EXE_hookgate")).arg("--output").arg(directory.path());
-            run(command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()));
+            dist(&["--uncompressed", "--package-version", version], directory.path());
             find(&format!("hookgate_{version}_"))
         };
         let (older, present) = (make(OLDER), make(env!("CARGO_PKG_VERSION")));
@@ -83,7 +79,27 @@ pub(crate) fn packages() -> &'static Packages {
     &PACKAGES
 }
 
-fn run(command: &mut Command) {
+/// The layout of the container image of the binary under test; made on the first call.
+pub(crate) fn image() -> &'static Path {
+    static IMAGE: LazyLock<(PathBuf, tempfile::TempDir)> = LazyLock::new(|| {
+        let directory = tempfile::tempdir().unwrap();
+        dist(&["--oci", "--uncompressed", "--debian", &release()], directory.path());
+        let mut made = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        (made.find(|path| path.is_dir()).unwrap(), directory)
+    });
+    &IMAGE.0
+}
+
+/// `cargo xtask dist` with the binary under test.
+fn dist(arguments: &[&str], output: &Path) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["xtask", "dist"]).args(arguments);
+    command.arg("--binary").arg(env!("CARGO_BIN_EXE_hookgate")).arg("--output").arg(output);
+    run(command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()));
+}
+
+pub(crate) fn run(command: &mut Command) {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}; see `cargo xtask setup`"));
     let said = [output.stdout, output.stderr].concat();

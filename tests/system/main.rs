@@ -9,6 +9,7 @@ mod artifacts;
 mod container;
 mod environment;
 mod fault;
+mod image;
 mod lifecycle;
 mod load;
 mod reload;

@@ -53,7 +53,7 @@ fn a_directory_of_others_is_refused() {
         let error = StateDirectory::open(at.path()).unwrap_err();
         assert!(error.to_string().contains("change it to 0700"), "{error}");
     }
-    let absent = StateDirectory::open(&at.path().join("absent")).unwrap_err();
+    let absent = StateDirectory::open(&at.path().join("absent/state")).unwrap_err();
     assert!(absent.to_string().contains("it does not exist; create it"), "{absent}");
     if geteuid().is_root() {
         fs::set_permissions(at.path(), Permissions::from_mode(0o700)).unwrap();
@@ -61,6 +61,16 @@ fn a_directory_of_others_is_refused() {
         let error = StateDirectory::open(at.path()).unwrap_err();
         assert!(error.to_string().contains("belongs to user 65534"), "{error}");
     }
+}
+
+#[test]
+fn a_missing_directory_is_made_for_its_user_alone() {
+    let at = directory();
+    let path = at.path().join("state");
+    assert!(StateDirectory::look_at(&path).unwrap_err().is_absent());
+    assert!(StateDirectory::open_to_read(&path).is_err() && !path.exists(), "only the process that writes makes it");
+    StateDirectory::open(&path).unwrap().write("rotation", b"x").unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn check_warns_of_a_handler_that_requests_cannot_reach() {
 #[test]
 fn check_looks_at_the_state_directory_as_a_start_does() {
     let environment = Environment::new().unwrap();
-    let directory = environment.path("state");
+    let directory = environment.path("above/state");
     let text = good(&environment).unwrap() + &format!("\n[state]\ndirectory = {}\n", quoted(&directory));
     let place = format!("checked.toml:{}: state.directory: ", line_of(&text, "directory = "));
     let refused = |words: &str| {
@@ -87,6 +87,8 @@ fn check_looks_at_the_state_directory_as_a_start_does() {
         assert!(errors.len() == 1 && errors[0].contains(&line), "{line}: {log}");
     };
     refused("it does not exist; create it with mode 0700, owned by the user of hookgate");
+    fs::create_dir(environment.path("above")).unwrap();
+    assert_eq!(check(&environment, &text).2, "", "a start makes it");
     fs::write(&directory, "").unwrap();
     refused("it is not a directory; create it with mode 0700");
     fs::remove_file(&directory).unwrap();

@@ -6,6 +6,7 @@
 
 mod control;
 mod manual;
+mod oci;
 mod roff;
 mod sbom;
 mod tree;
@@ -19,6 +20,7 @@ use anyhow::{Context, Result, ensure};
 use crate::command::{self, cargo, root};
 use crate::setup;
 use control::{Content, Control};
+use oci::Image;
 use tree::Tree;
 
 /// Builds the packages, the tarball and the bill of materials.
@@ -39,6 +41,12 @@ pub(crate) struct Arguments {
     /// Do not compress the package, and make no tarball: for tests, which need speed
     #[arg(long)]
     uncompressed: bool,
+    /// Make a container image instead: an OCI image layout, and the same as a tar file (needs mmdebstrap, and Debian's packages)
+    #[arg(long)]
+    oci: bool,
+    /// The release of Debian with the libraries of the image [default: that of this machine]
+    #[arg(long, value_name = "RELEASE", requires = "oci")]
+    debian: Option<String>,
 }
 
 /// Runs the command.
@@ -47,7 +55,7 @@ pub(crate) struct Arguments {
 ///
 /// The build fails, a program is missing, or a file cannot be written.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    setup::require(setup::Task::Dist)?;
+    setup::require(if arguments.oci { setup::Task::Image } else { setup::Task::Dist })?;
     let epoch = source_date_epoch()?;
     let binary = match &arguments.binary {
         Some(binary) => binary.clone(),
@@ -58,11 +66,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let tree = Tree::collect(&binary, version, epoch)?;
     let output = root().join(&arguments.output);
     fs::create_dir_all(&output).with_context(|| format!("making {}", output.display()))?;
+    let presets = Tree::collect_presets(version, epoch)?;
+    if arguments.oci {
+        let debian = arguments.debian.clone().map_or_else(this_release, Ok)?;
+        let is_compressed = !arguments.uncompressed;
+        let image = Image { version, epoch, debian: &debian, gateway: &tree, presets: &presets, is_compressed };
+        image.write(&output)?.iter().for_each(|path| println!("{}", path.display()));
+        return Ok(());
+    }
 
     let bill = output.join(format!("hookgate-{version}-{}.cdx.json", std::env::consts::ARCH));
     fs::write(&bill, sbom::text(version)?).with_context(|| format!("writing {}", bill.display()))?;
     println!("{}", bill.display());
-    let presets = Tree::collect_presets(version, epoch)?;
     let control = Control { version, content: Content::Presets, tree: &presets };
     let package = output.join(format!("hookgate-presets_{version}_all.deb"));
     make_package(&control, epoch, &package, arguments.uncompressed)?;
@@ -91,6 +106,17 @@ fn source_date_epoch() -> Result<u64> {
         }
     };
     text.trim().parse().with_context(|| format!("SOURCE_DATE_EPOCH is not a number of seconds: {text}"))
+}
+
+/// The release of Debian of this machine, which linked the binary (os-release(5)).
+fn this_release() -> Result<String> {
+    let text = fs::read_to_string("/etc/os-release").context("reading /etc/os-release")?;
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let is_debian = value("ID").is_some_and(|id| id.trim_matches('"') == "debian");
+    let name = value("VERSION_CODENAME").filter(|_| is_debian);
+    let name = name
+        .context("this machine is no Debian: write --debian RELEASE, with a C library that is not older than here")?;
+    Ok(name.trim_matches('"').to_owned())
 }
 
 /// Builds the gateway, and replaces the directories of this machine and the date wherever a compiler writes them into the binary.

@@ -140,6 +140,11 @@ impl Tree {
         self.0.keys().map(String::as_str)
     }
 
+    /// All files, in the order of their paths: path, mode and content.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&str, u32, &[u8])> {
+        self.0.iter().map(|(path, file)| (path.as_str(), file.mode, file.content.as_slice()))
+    }
+
     /// The size of the files on a disk with blocks of 1 KiB, which Installed-Size gives (Debian Policy, section 5.6.20).
     pub(super) fn kibibytes(&self) -> usize {
         self.0.values().map(|file| file.content.len().div_ceil(1024)).sum()
@@ -189,7 +194,7 @@ fn copyright() -> Result<String> {
 }
 
 /// Compresses as Debian Policy demands (section 12.7), without a date.
-fn gzip(text: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn gzip(text: &[u8]) -> Result<Vec<u8>> {
     let mut command = Command::new("gzip");
     command.args(["--best", "--no-name"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().context("starting gzip, which packaging needs")?;

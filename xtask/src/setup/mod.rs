@@ -26,11 +26,12 @@ pub(crate) enum Task {
     Demo,
     Dist,
     Flood,
+    Image,
     Test,
     Units,
 }
 
-use Task::{Bench, Check, Count, Demo, Dist, Flood, Test, Units};
+use Task::{Bench, Check, Count, Demo, Dist, Flood, Image, Test, Units};
 
 /// One thing that is needed.
 struct Need {
@@ -47,7 +48,7 @@ struct Need {
 }
 
 /// The commands that compile the daemon.
-const BUILDING: &[Task] = &[Bench, Check, Count, Demo, Dist, Flood, Test];
+const BUILDING: &[Task] = &[Bench, Check, Count, Demo, Dist, Flood, Image, Test];
 
 const NEEDS: &[Need] = &[
     Need {
@@ -177,13 +178,22 @@ const NEEDS: &[Need] = &[
         arch: "systemd",
     },
     Need {
-        what: "mmdebstrap (makes the root file system of that container)",
-        tasks: &[],
+        what: "mmdebstrap (makes the root file system of that container, and of the image)",
+        tasks: &[Image],
         root_tasks: &[Test],
         is_there: || is_installed("mmdebstrap"),
         debian: &["mmdebstrap"],
         fedora: "mmdebstrap",
         arch: "mmdebstrap",
+    },
+    Need {
+        what: "runc (runs the container image)",
+        tasks: &[],
+        root_tasks: &[Test],
+        is_there: || is_installed("runc"),
+        debian: &["runc"],
+        fedora: "runc",
+        arch: "runc",
     },
     Need {
         what: "nft (the filter is compared with nftables under a flood)",

@@ -110,6 +110,8 @@ pub(super) fn state(place: Option<&(Location, PathBuf)>) -> Result<Option<Findin
             );
             Ok(Some(finding(text)))
         }
+        // A start makes it.
+        error if error.is_absent() && path.parent().is_some_and(Path::is_dir) => Ok(None),
         error @ StateError::Mode { .. } if is_made_by_service(path) => {
             Ok(Some(finding(format!("{error}; {SERVICE} does that when it starts (StateDirectoryMode=0700)"))))
         }
