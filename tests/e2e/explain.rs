@@ -1,5 +1,7 @@
 //! `hookgate explain`: each refusal of the daemon is explained by its id, with the line to change.
 
+mod revised;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
@@ -234,7 +236,7 @@ fn a_refusal_says_what_the_providers_of_the_route_miss() {
     assert!(text.contains("provider \"mine\" expects subject CN \"Percolate Industries, Inc.\""), "{text}");
     assert!(text.contains("mine (of this route): identity_mismatch: "), "{text}");
     assert!(text.contains("signed: unknown_issuer: "), "{text}");
-    assert!(text.contains("identity = [{ subject_cn = \"webhooks.pagerduty.com\" }]"), "{text}");
+    assert!(text.contains("add { subject_cn = \"webhooks.pagerduty.com\" } to identity"), "{text}");
     // Where PagerDuty is admitted, its issuer is at fault, and where there is no route, nothing is told of one.
     refused(&gateway, Some(&identity), "/signed", 403, "unknown_issuer");
     assert_eq!(counted("unknown_issuer", "signed", "signed"), 1.0);

@@ -25,12 +25,12 @@ pub struct Roots {
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be read.
-    #[error("{path} cannot be read: {source}")]
+    #[error("{path} cannot be read: {why}")]
     Read {
         /// The file.
         path: String,
-        /// Why.
-        source: io::Error,
+        /// Why. It is in the message, so it is no `source`.
+        why: io::Error,
     },
     /// It has no certificate.
     #[error("{path} holds no certificate; write the path of a PEM file with BEGIN CERTIFICATE")]
@@ -50,7 +50,7 @@ pub enum FileError {
 
 /// Reads a file of at most [`MAXIMUM_FILE_BYTES`].
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    let failed = |source| FileError::Read { path: path.display().to_string(), source };
+    let failed = |why| FileError::Read { path: path.display().to_string(), why };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
     file.take(MAXIMUM_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;

@@ -205,10 +205,11 @@ impl Wrong {
         }
     }
 
-    /// Whether `outcome` is a refusal without a reason of hookgate. One of hookgate has one, so behind hookgate the handler has answered.
+    /// Whether `outcome` is a refusal without a reason of hookgate. One of hookgate has one, so behind hookgate the handler has answered. Not of
+    /// plain HTTP: that has no way to a handler, and hookgate says in plain text what is wrong.
     #[must_use]
     pub fn is_unexplained(self, outcome: Outcome<'_>) -> bool {
-        matches!(outcome, Ok((400..=599, None)))
+        self != Self::PlainHttp && matches!(outcome, Ok((400..=599, None)))
     }
 }
 

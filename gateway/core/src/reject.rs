@@ -266,8 +266,8 @@ rejects! {
     PathConstraint => "path_constraint", 403, BadCertificate, Peer, "A certificate on the path violates a constraint", detail;
     /// A certificate on the path is on a revocation list. Peer: use another certificate.
     CertificateRevoked => "certificate_revoked", 403, CertificateRevoked, Peer, "A certificate has been revoked", detail;
-    /// No usable revocation list covers a certificate that needs one. Operator: add the list of its issuer to `crls`, or set
-    /// `crl_scope = "end-entity"`.
+    /// No usable revocation list covers a certificate that needs one. Operator: add the list of its issuer to `crls`. An intermediate
+    /// needs none with `crl_scope = "end-entity"`; the end entity needs one in any case.
     RevocationUnknown => "revocation_unknown", 403, CertificateUnknown, Gateway, "The revocation status is unknown", detail;
     /// A revocation list is past its nextUpdate. The status makes senders retry, since the operator has to act. Operator: install
     /// the current list; `crl_urls` fetches it.

@@ -72,7 +72,7 @@ fn deliver(arguments: &cli::Send) -> Result<bool> {
     let provider = crypto::provider();
     let mut context = Context::default();
     let identity = certificate(arguments, &sender, wrong, &provider, &mut context)?;
-    let key = arguments.secret_file.as_deref().map(Key::read).transpose()?;
+    let key = arguments.secret_file.as_deref().map(Key::read).transpose().context("--secret-file")?;
     let proof = proof(&sender, arguments.proof.as_deref())?;
     if let (Some(proof), None) = (proof, &key) {
         let kind = proof.kind();
@@ -80,7 +80,10 @@ fn deliver(arguments: &cli::Send) -> Result<bool> {
             .advice
             .push(format!("without --secret-file, the request has no {kind}; a receiver that wants one refuses it"));
     }
-    let body = arguments.body.as_deref().map(|path| std::fs::read(path).with_context(|| path.display().to_string()));
+    let body = arguments
+        .body
+        .as_deref()
+        .map(|path| std::fs::read(path).with_context(|| format!("--body: {}", path.display())));
     let body = body.transpose()?;
     let plan = Plan {
         sender: &sender,

@@ -138,6 +138,7 @@ fn documented(preset: &Preset) -> impl Iterator<Item = (&Condition, String)> {
 fn lists(parsed: &Parsed<'_>, index: usize, report: &mut Report<'_>) {
     let (Some(raw), Some(provider)) = (parsed.raw_providers.get(index), parsed.providers.get(index)) else { return };
     let fetched = parsed.fetched_lists.get(index).into_iter().flatten();
+    let mut found: Vec<(Range<usize>, WarningKind)> = Vec::new();
     for (profile, fetched) in provider.profiles.iter().zip(fetched) {
         let Some(revocation) = &profile.revocation else { continue };
         let at = crls_of(raw, profile);
@@ -145,8 +146,14 @@ fn lists(parsed: &Parsed<'_>, index: usize, report: &mut Report<'_>) {
         if !fetched.any() {
             kinds.extend(missing_lists(profile, fetched, revocation.lists(), revocation.scope()));
         }
-        kinds.into_iter().for_each(|kind| report.warn_at(&at, kind));
+        // The keys of a provider count for each of its profiles: what is wrong with them is said once.
+        for mut kind in kinds {
+            if !found.iter_mut().any(|(place, first)| *place == at && first.takes_in(&mut kind)) {
+                found.push((at.clone(), kind));
+            }
+        }
     }
+    found.into_iter().for_each(|(at, kind)| report.warn_at(&at, kind));
 }
 
 /// Where the lists of a profile are written.
@@ -184,11 +191,14 @@ fn missing_lists(
     let mut missing = Vec::new();
     let has_list = |signer: &ListSigner| lists.iter().any(|list| signer.is_issuer_of(list));
     let name = || profile.name.to_string();
+    let depth = profile.verify_depth;
     let anchors: Vec<_> = profile.trust_anchors.iter().map(|anchor| (ListSigner::of_anchor(anchor), anchor)).collect();
-    if scope == RevocationScope::Chain {
+    // At depth 1, every end entity is of an anchor, so its list is needed in any scope.
+    let needs_of_anchors = scope == RevocationScope::Chain || depth <= 1;
+    if needs_of_anchors {
         for (_, anchor) in anchors.iter().filter(|(signer, _)| !has_list(signer)) {
             let subject = printable_name(&anchor.subject).unwrap_or_default();
-            missing.push(WarningKind::AnchorWithoutList { profile: name(), subject });
+            missing.push(WarningKind::AnchorWithoutList { profile: name(), subject, depth });
         }
     }
     for certificate in &fetched.intermediates {
@@ -198,8 +208,8 @@ fn missing_lists(
         }
     }
     let is_of_anchor = |list: &RevocationList| anchors.iter().any(|(signer, _)| signer.is_issuer_of(list));
-    let depth = profile.verify_depth;
-    if missing.is_empty() && scope == RevocationScope::Chain && depth > 1 && lists.iter().all(is_of_anchor) {
+    let names_intermediate = missing.iter().any(|kind| matches!(kind, WarningKind::IntermediateWithoutList { .. }));
+    if !names_intermediate && depth > 1 && lists.iter().all(is_of_anchor) {
         missing.push(WarningKind::NoIntermediateList { profile: name(), depth });
     }
     missing

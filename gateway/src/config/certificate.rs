@@ -76,6 +76,51 @@ impl ServerCertificate {
     }
 }
 
+/// Where the chain of a server ends, if that is no public root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainEnd {
+    /// The name of the authority, in DER.
+    pub name: Vec<u8>,
+    /// The same as RFC 4514 writes it.
+    pub printed: String,
+    /// Whether its certificate is in the chain.
+    pub is_sent: bool,
+    /// Where the last certificate says that the one of its issuer is published.
+    pub url: Option<String>,
+}
+
+impl ServerCertificate {
+    /// The end of the chain above the issuer of the end entity, if that is no public root. `None` of a self-signed end entity, and of one whose
+    /// issuer is absent: the section warns of these.
+    #[must_use]
+    pub fn private_end(&self) -> Option<ChainEnd> {
+        let parsed: Vec<X509Certificate<'_>> =
+            self.chain.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
+        let (mozilla, mut top) = (Roots::mozilla(), parsed.first()?);
+        // Each step takes another certificate, since a chain is no longer than `parsed`.
+        for step in 0..parsed.len() {
+            if mozilla.has_name(top.issuer().as_raw()) {
+                return None;
+            }
+            let is_root = top.issuer() == top.subject();
+            let above = parsed.iter().find(|other| other.subject() == top.issuer());
+            match above.filter(|_| !is_root) {
+                Some(issuer) => top = issuer,
+                None if step == 0 => return None,
+                None => {
+                    return Some(ChainEnd {
+                        name: top.issuer().as_raw().to_vec(),
+                        printed: printable_name(top.issuer().as_raw()).unwrap_or_default(),
+                        is_sent: is_root,
+                        url: issuer_url(top).filter(|_| !is_root),
+                    });
+                }
+            }
+        }
+        None
+    }
+}
+
 /// `[[certificate]]` as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -165,8 +210,8 @@ fn load_key(path: &Path, at: &Spanned<String>, report: &mut Report<'_>) -> Resul
         _ => PrivateKeyDer::Pkcs8(der.into()),
     };
     let signing_key = crypto::signing_key(&key).map_err(|_| Problem::UnusableKey { path: path_buf() })?;
-    if file::readable_by_others(path) {
-        report.warn(at, WarningKind::ReadableByOthers { path: path_buf() });
+    if let Some(access) = file::open_to_others(path) {
+        report.warn(at, WarningKind::OpenToOthers { path: path_buf(), access });
     }
     Ok(LoadedKey { key, signing_key })
 }

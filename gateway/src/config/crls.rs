@@ -216,8 +216,10 @@ fn revocation_lists<T>(at: &Spanned<T>, files: &[Spanned<String>], report: &mut 
     }
     let mut lists = Vec::new();
     for text in files {
-        match load(&report.resolve(text.get_ref())) {
+        let path = report.resolve(text.get_ref());
+        match load(&path) {
             Ok(loaded) => {
+                report.list_files.add(&loaded, &path);
                 let now = report.now();
                 for list in loaded.iter().filter(|list| list.next_update() < now) {
                     report.warn(text, WarningKind::RevocationListExpired { issuer: list.issuer() });

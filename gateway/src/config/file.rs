@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::error::{FileForm, Problem};
 use super::pem;
 use hookgate_core::identity::printable_name;
+use hookgate_core::identity::revocation::RevocationList;
 
 /// The most bytes of a configuration, certificate or key file. The whole root list of Mozilla has about 250 KiB of PEM.
 pub(super) const MAXIMUM_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -170,10 +171,20 @@ fn expect_regular(metadata: &Metadata) -> io::Result<()> {
     Err(io::Error::other(format!("it is {found}, and only regular files are read; write the path {write}")))
 }
 
-/// Whether every user of this host can read the file. Access by the group is fine: a service reads a file of root through mode
+/// What every user of this host can do with a file that is secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenToOthers {
+    /// Read it.
+    Read,
+    /// Write it, and so decide which secret counts.
+    Write,
+}
+
+/// What every user of this host can do with the file, if anything. Access by the group is fine: a service reads a file of root through mode
 /// 0640.
-pub(super) fn readable_by_others(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+pub(super) fn open_to_others(path: &Path) -> Option<OpenToOthers> {
+    let mode = fs::metadata(path).ok()?.permissions().mode();
+    if mode & 0o002 != 0 { Some(OpenToOthers::Write) } else { (mode & 0o004 != 0).then_some(OpenToOthers::Read) }
 }
 
 /// Reads a file that the configuration names.
@@ -229,6 +240,23 @@ pub(super) fn parse<'c>(
             X509Error::Generic | X509Error::Der(_) | X509Error::NomError(_) => "it is damaged, or not X.509".to_owned(),
             error => error.to_string(),
         })),
+    }
+}
+
+/// The files of `crls`, by the lists that they have.
+#[derive(Clone, Debug, Default)]
+pub struct ListFiles(Vec<(RevocationList, PathBuf)>);
+
+impl ListFiles {
+    /// The first file that has this list.
+    #[must_use]
+    pub fn file_of(&self, list: &RevocationList) -> Option<&Path> {
+        let found = self.0.iter().find(|(known, _)| known.der() == list.der());
+        found.map(|(_, path)| path.as_path())
+    }
+
+    pub(super) fn add(&mut self, lists: &[RevocationList], path: &Path) {
+        self.0.extend(lists.iter().map(|list| (list.clone(), path.to_owned())));
     }
 }
 

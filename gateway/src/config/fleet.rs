@@ -201,8 +201,8 @@ fn read_credentials(at: &Spanned<String>, report: &mut Report<'_>) -> Option<Zer
         report.error(at, FleetProblem::Credentials { path }.into());
         return None;
     }
-    if file::readable_by_others(&path) {
-        report.warn(at, WarningKind::ReadableByOthers { path });
+    if let Some(access) = file::open_to_others(&path) {
+        report.warn(at, WarningKind::OpenToOthers { path, access });
     }
     text
 }

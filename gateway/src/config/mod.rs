@@ -90,7 +90,7 @@ use hookgate_core::ranges::{Ranges, Sources};
 use hookgate_core::reject::TypeBase;
 
 pub use self::admin::{Admin, AdminAddress};
-pub use self::certificate::ServerCertificate;
+pub use self::certificate::{ChainEnd, ServerCertificate};
 pub use self::crls::{FetchedLists, parse_fetched};
 pub use self::durable::{Durable, OrderBy};
 pub(crate) use self::error::one_line;
@@ -100,7 +100,7 @@ pub use self::error::{
 };
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
-pub use self::file::{FileVersion, FileVersions, day_of};
+pub use self::file::{FileVersion, FileVersions, ListFiles, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::fleet::Fleet;
 pub use self::key_source::{KeyOrigin, KeySource};
@@ -168,6 +168,8 @@ pub struct Config {
     pub inventory: Inventory,
     /// What it demands of senders, so that a reload does not demand less by accident.
     pub strength: Strength,
+    /// Which file each revocation list of `crls` is from.
+    pub list_files: ListFiles,
     /// What only `hookgate check` says: nothing is wrong.
     pub notes: Vec<Warning>,
 }
@@ -197,7 +199,7 @@ pub struct Reading {
 #[serde(deny_unknown_fields, default)]
 struct RawConfig {
     reload: Option<ReloadTrigger>,
-    accept_weaker: Option<String>,
+    accept_weaker: Option<Spanned<String>>,
     #[serde(deserialize_with = "document::table")]
     listen: Option<Spanned<RawListen>>,
     #[serde(deserialize_with = "document::tables")]
@@ -298,6 +300,7 @@ impl Config {
         let document = Document::parse(text, path)?;
         let mut report = Report::new(&document, environment);
         let raw: RawConfig = report.read();
+        strength::check_permission(raw.accept_weaker.as_ref(), &mut report);
         let raw_certificates = elements(raw.certificate.as_ref());
         let raw_providers = elements(raw.provider.as_ref());
         let raw_routes = elements(raw.route.as_ref());
@@ -370,7 +373,7 @@ impl Config {
         );
         let strength = Strength::new(&strength::Parsed {
             root: document.root(),
-            permission: raw.accept_weaker.as_deref(),
+            permission: raw.accept_weaker.as_ref().map(|written| written.get_ref().as_str()),
             proxies: &proxies,
             providers: &providers,
             sources: &sources,
@@ -386,6 +389,7 @@ impl Config {
         let written_ranges = ranges.into_iter().map(|it| it.prefixes).collect();
         let reload = raw.reload.unwrap_or_default();
         let notes = report.take_notes();
+        let list_files = std::mem::take(&mut report.list_files);
         let config = listen.map(|listen| Self {
             listen,
             proxies: Ranges::new(&proxies),
@@ -411,6 +415,7 @@ impl Config {
             reload,
             inventory,
             strength,
+            list_files,
             notes,
         });
         *files = std::mem::take(files).with(report.files());

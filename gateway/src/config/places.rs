@@ -26,8 +26,10 @@ pub struct NamedPlaces {
     pub listen: Vec<(Location, SocketAddr)>,
     /// `metrics.listen`
     pub metrics: Option<(Location, SocketAddr)>,
-    /// `admin.listen`
-    pub admin: Option<Location>,
+    /// `admin.listen`, and the address in it unless it is a socket.
+    pub admin: Option<(Location, Option<SocketAddr>)>,
+    /// `log.format`, if it is the journal.
+    pub journal: Option<Location>,
     /// `state.directory`
     pub state: Option<(Location, PathBuf)>,
 }
@@ -76,9 +78,11 @@ impl Sections {
             About::Tls => ("tls", None),
         };
         let found = self.headers.iter().find(|(of, named, _)| *of == section && named.as_deref() == name);
-        match found.and_then(|(_, _, location)| location.line) {
-            Some(line) => format!("{}:{line}", self.file.display()),
-            None => self.file.display().to_string(),
+        match (found.and_then(|(_, _, location)| location.line), name) {
+            (Some(line), _) => format!("{}:{line}", self.file.display()),
+            (None, Some(_)) => self.file.display().to_string(),
+            // What it demanded has gone with it.
+            (None, None) => format!("{} (no section [{section}])", self.file.display()),
         }
     }
 }
@@ -108,7 +112,9 @@ impl NamedPlaces {
             } else if key == "metrics.listen" {
                 places.metrics = text.parse().ok().map(|address| (location, address));
             } else if key == "admin.listen" {
-                places.admin = Some(location);
+                places.admin = Some((location, text.parse().ok()));
+            } else if key == "log.format" {
+                places.journal = (text == "journal").then_some(location);
             } else if key == "state.directory" {
                 places.state = Some((location, document.resolve(text)));
             } else {

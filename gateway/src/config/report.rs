@@ -13,7 +13,7 @@ use toml::Spanned;
 use super::document::Document;
 use super::entry::{Entry, FoundEntry};
 use super::error::{ConfigError, ConfigErrors, Location, Problem};
-use super::file::FileVersions;
+use super::file::{FileVersions, ListFiles};
 use super::warning::{Warning, WarningKind};
 
 /// The most errors of a report. Each costs one more pass over the document.
@@ -53,6 +53,8 @@ pub(super) struct Report<'a> {
     files: RefCell<FileVersions>,
     found: Vec<FoundEntry>,
     subordinates: Vec<(usize, [u8; 32])>,
+    /// Which file each revocation list is from.
+    pub(super) list_files: ListFiles,
 }
 
 impl<'a> Report<'a> {
@@ -68,6 +70,7 @@ impl<'a> Report<'a> {
             files: RefCell::default(),
             found: Vec::new(),
             subordinates: Vec::new(),
+            list_files: ListFiles::default(),
         }
     }
 
@@ -213,6 +216,14 @@ impl<'a> Report<'a> {
 
     /// Whether there is an error about `key`, at any depth below `table`.
     fn mentions(&self, table: &str, key: &str) -> bool {
+        // A key that was meant to be this one.
+        let is_meant = |error: &ConfigError| {
+            matches!(&error.problem, Problem::UnknownKey { nearest: Some(nearest), .. } if nearest == key)
+                && error.location.key.strip_prefix(table).is_some_and(|below| below.matches('.').count() == 1)
+        };
+        if self.errors.iter().any(is_meant) {
+            return true;
+        }
         let keys = self.errors.iter().filter_map(|error| error.location.key.strip_prefix(table));
         keys.into_iter().any(|below| below.split(['.', '[']).any(|part| part == key))
     }

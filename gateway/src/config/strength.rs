@@ -24,6 +24,7 @@ use std::sync::Arc;
 use data_encoding::HEXLOWER;
 use ipnet::IpNet;
 use ring::digest;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use self::loss::{About, Loss};
@@ -31,12 +32,14 @@ use self::preset::PresetStrength;
 use self::provider::{Parts, ProviderStrength};
 use self::ranges::RangeStrength;
 use self::route::{RouteStrength, Routes};
+use super::error::Problem;
 use super::filter::FilterSection;
 use super::key_source::{KeyOrigin, KeySource};
 use super::log::LogSection;
 use super::preset::Preset;
 use super::proof::Proofs;
 use super::ranges::ProviderRanges;
+use super::report::Report;
 use super::tls::TlsSection;
 use hookgate_core::auth::strength::{Aspect, Aspects};
 use hookgate_core::auth::{KeySourceId, PolicyStrength};
@@ -119,9 +122,20 @@ pub enum Comparison {
         losses: Vec<Loss>,
         /// The value of `accept_weaker` that permits exactly this change.
         permission: String,
-        /// Whether the file has that value already, but the configuration in force has it too.
-        is_used: bool,
+        /// What the file permits instead.
+        written: WrittenPermission,
     },
+}
+
+/// `accept_weaker` of a configuration that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrittenPermission {
+    /// It is not written.
+    Nothing,
+    /// It is that of this change, but the configuration in force has it too.
+    Used,
+    /// It is that of another change.
+    OfAnother,
 }
 
 /// What a document was parsed into. Elements of arrays of tables are in the order of the file.
@@ -198,10 +212,13 @@ impl Strength {
         let permission = permission(&losses);
         // The line counts once: if it stays in the file, it does not permit the same accident later.
         let has_it = |strength: &Self| strength.permission.as_ref() == Some(&permission);
-        match (has_it(next), has_it(self)) {
-            (true, false) => Comparison::Permitted { losses },
-            (is_there, _) => Comparison::Refused { losses, permission, is_used: is_there },
-        }
+        let written = match &next.permission {
+            Some(_) if has_it(next) && !has_it(self) => return Comparison::Permitted { losses },
+            Some(_) if has_it(next) => WrittenPermission::Used,
+            Some(_) => WrittenPermission::OfAnother,
+            None => WrittenPermission::Nothing,
+        };
+        Comparison::Refused { losses, permission, written }
     }
 
     /// Whether the file has a permission.
@@ -315,7 +332,7 @@ impl FilterStrength {
             ("syn_ipv6_network", policy.syn_limits.ipv6_network),
         ];
         let limited = rates.into_iter().filter(|(_, rate)| policy.mode != Mode::Off && *rate != Rate::UNLIMITED);
-        let has = |key: &&str| matches!(root.get("filter").map(toml::Spanned::get_ref), Some(DeValue::Table(table)) if table.contains_key(*key));
+        let has = |key: &&str| matches!(root.get("filter").map(Spanned::get_ref), Some(DeValue::Table(table)) if table.contains_key(*key));
         let deny = ["deny", "deny_files"].into_iter().filter(has).collect();
         Self { enforces: policy.mode == Mode::Enforce, rates: limited.map(|(name, _)| name).collect(), deny }
     }
@@ -366,6 +383,14 @@ fn element<'t>(root: &'t DeTable<'t>, section: &str, index: usize) -> Option<&'t
     match elements.get(index)?.get_ref() {
         DeValue::Table(table) => Some(table),
         _ => None,
+    }
+}
+
+/// Reports a value of `accept_weaker` that cannot be one: it is the hexadecimal of [`PERMISSION_BYTES`].
+pub(super) fn check_permission(written: Option<&Spanned<String>>, report: &mut Report<'_>) {
+    let is_one = |text: &str| HEXLOWER.decode(text.as_bytes()).is_ok_and(|bytes| bytes.len() == PERMISSION_BYTES);
+    if let Some(written) = written.filter(|written| !is_one(written.get_ref())) {
+        report.error(written, Problem::NoPermission);
     }
 }
 

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use time::Date;
 
 use super::error::{Location, one_line};
+use super::file::OpenToOthers;
 
 pub use self::route::RouteWarning;
 
@@ -170,6 +171,8 @@ pub enum WarningKind {
         profile: String,
         /// The subject of the anchor.
         subject: String,
+        /// The verify depth of the profile.
+        depth: u8,
     },
     /// A known intermediate without a revocation list.
     IntermediateWithoutList {
@@ -248,10 +251,12 @@ pub enum WarningKind {
         /// The host; `None` for clients that send no server name.
         host: Option<String>,
     },
-    /// A private key or secret that every user of this host can read.
-    ReadableByOthers {
+    /// A private key or secret that every user of this host can read or write.
+    OpenToOthers {
         /// The file.
         path: PathBuf,
+        /// What they can do.
+        access: OpenToOthers,
     },
     /// A secret in the configuration file.
     SecretInConfiguration,
@@ -305,6 +310,31 @@ impl From<RouteWarning> for WarningKind {
 }
 
 impl WarningKind {
+    /// Takes in the profile of a warning about revocation lists that is the same but for its profile. Returns whether it is.
+    pub(super) fn takes_in(&mut self, other: &mut Self) -> bool {
+        let (Some(mine), Some(theirs)) = (self.profile_of_lists(), other.profile_of_lists()) else { return false };
+        let (name, more) = (std::mem::take(mine), std::mem::take(theirs));
+        let is_same = *self == *other;
+        if let Some(mine) = self.profile_of_lists() {
+            *mine = if is_same { format!("{name}, {more}") } else { name };
+        }
+        if let Some(theirs) = other.profile_of_lists() {
+            *theirs = more;
+        }
+        is_same
+    }
+
+    fn profile_of_lists(&mut self) -> Option<&mut String> {
+        match self {
+            Self::AnchorWithoutList { profile, .. }
+            | Self::IntermediateWithoutList { profile, .. }
+            | Self::RevocationListSignature { profile, .. }
+            | Self::RevocationListAlgorithm { profile, .. }
+            | Self::NoIntermediateList { profile, .. } => Some(profile),
+            _ => None,
+        }
+    }
+
     /// Whether it is about a date. `control/rotation.rs` warns of these from the start on, again and again.
     pub fn is_repeated_by_rotation(&self) -> bool {
         matches!(
@@ -391,10 +421,16 @@ impl fmt::Display for WarningKind {
                 "{range} lets every source name any address as its own, so that source_ranges and the address in the log prove nothing; write \
                  the addresses of your proxies"
             ),
-            Self::AnchorWithoutList { profile, subject } => write!(
+            Self::AnchorWithoutList { profile, subject, depth: 0 | 1 } => write!(
+                formatter,
+                "profile {profile}: no list is of the trust anchor {subject}, and with verify_depth = 1 it issued every certificate that has a \
+                 path to it, so each of these is refused; add its list"
+            ),
+            Self::AnchorWithoutList { profile, subject, .. } => write!(
                 formatter,
                 "profile {profile}: no list is of the trust anchor {subject}, and with crl_scope = \"chain\" every certificate of a chain \
-                 needs a list of its issuer, so every chain to this anchor is refused; add its list, or write crl_scope = \"end-entity\""
+                 needs a list of its issuer, so every chain to this anchor is refused; add its list, or write crl_scope = \"end-entity\", \
+                 with which the end entity alone needs a list of its issuer"
             ),
             Self::IntermediateWithoutList { profile, subject } => write!(
                 formatter,
@@ -413,7 +449,8 @@ impl fmt::Display for WarningKind {
             Self::NoIntermediateList { profile, depth } => write!(
                 formatter,
                 "profile {profile}: every list is of a trust anchor, so a chain with an intermediate is refused, although verify_depth {depth} \
-                 allows one; add the list of the intermediate, or write verify_depth = 1 if there is none"
+                 allows one: its end entity needs the list of the intermediate in any crl_scope; add that list, or write verify_depth = 1 if \
+                 there is no intermediate"
             ),
             Self::SlowerThanSender { provider, handler_ms, sender_ms } => write!(
                 formatter,
@@ -483,8 +520,12 @@ impl fmt::Display for WarningKind {
                  certificates may choose the wrong one; use fewer anchors, or give providers hosts of their own",
                 host.as_deref().unwrap_or("clients without a server name")
             ),
-            Self::ReadableByOthers { path } => {
-                write!(formatter, "{} is readable by every user of this host; chmod 0600 or 0640", path.display())
+            Self::OpenToOthers { path, access } => {
+                let what = match access {
+                    OpenToOthers::Read => "is readable",
+                    OpenToOthers::Write => "can be changed",
+                };
+                write!(formatter, "{} {what} by every user of this host; chmod 0600 or 0640", path.display())
             }
             Self::SecretInConfiguration => write!(
                 formatter,

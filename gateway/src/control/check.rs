@@ -1,5 +1,6 @@
 //! `hookgate check`. Owns its output and exit code; must not start anything that the configuration asks for.
 
+mod chain;
 mod host;
 mod user;
 
@@ -8,7 +9,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::reload::{Loader, advice};
+use super::inquiry::ControlSocket;
+use super::reload::{Loader, PERMITS_NOTHING, advice};
 use super::status::counted;
 use super::sunset::outlook;
 use crate::config::inventory::{Inventory, difference};
@@ -36,15 +38,16 @@ pub fn check(path: &Path, against: Option<&Path>, user: Option<&str>) -> ExitCod
         Ok((config, found)) => (config, warn(&found)),
         Err(errors) => {
             eprintln!("{}", errors.of_option("--config"));
+            // What is wrong on this host is wrong whatever else is.
+            look(path, &files, None, user).errors.iter().for_each(|error| eprintln!("{error}"));
             return ExitCode::FAILURE;
         }
     };
-    match look(path, &files, &config, user) {
-        Ok(found) => warnings += found,
-        Err(errors) => {
-            errors.iter().for_each(|error| eprintln!("{error}"));
-            return ExitCode::FAILURE;
-        }
+    let found = look(path, &files, Some(&config), user);
+    warnings += warn(&found.warnings);
+    if !found.errors.is_empty() {
+        found.errors.iter().for_each(|error| eprintln!("{error}"));
+        return ExitCode::FAILURE;
     }
     let (inventory, strength) = (std::mem::take(&mut config.inventory), std::mem::take(&mut config.strength));
     let (providers, routes) = (config.providers.len(), config.routes.len());
@@ -58,6 +61,7 @@ pub fn check(path: &Path, against: Option<&Path>, user: Option<&str>) -> ExitCod
     }
     outlooks.iter().for_each(|outlook| println!("{outlook}"));
     notes.iter().for_each(|note| println!("note: {note}"));
+    found.notes.iter().for_each(|note| println!("note: {note}"));
     println!(
         "{}: ok, {}, {}, {}",
         path.display(),
@@ -102,29 +106,51 @@ fn in_force(path: &Path) -> Option<Config> {
     None
 }
 
-/// Looks at what the configuration names on this host. Prints the warnings, and returns their number.
-///
-/// # Errors
-///
-/// What makes a start by `user` fail, or why that cannot be found out.
-fn look(path: &Path, files: &FileVersions, config: &Config, user: Option<&str>) -> Result<usize, Vec<String>> {
+/// What a look at this host found.
+#[derive(Default)]
+struct Look {
+    /// What makes a start by the user fail, or why that cannot be found out.
+    errors: Vec<String>,
+    warnings: Vec<Finding>,
+    notes: Vec<Finding>,
+}
+
+/// Looks at what the configuration names on this host. `config` is `None` if it has errors.
+fn look(path: &Path, files: &FileVersions, config: Option<&Config>, user: Option<&str>) -> Look {
     let places = NamedPlaces::of(path, files);
-    let mut warnings = host::sockets(&places.handlers, config);
-    warnings.extend(host::state(places.state.as_ref()).map_err(|error| vec![error.to_string()])?);
+    let mut look = Look::default();
+    match host::state(places.state.as_ref()) {
+        Ok(warning) => look.warnings.extend(warning),
+        Err(error) => look.errors.push(error.to_string()),
+    }
     let port_user = match user {
-        None => host::PortUser::current(),
-        Some(name) => {
-            let user = user::User::find(name).map_err(|error| vec![format!("--user {name}: {error:#}")])?;
-            let access = user.look_at(&places).map_err(|error| vec![format!("--user {name}: {error:#}")])?;
-            if !access.errors.is_empty() {
-                return Err(access.errors.iter().map(ToString::to_string).collect());
-            }
-            warnings.extend(access.warnings);
-            host::PortUser::other(user.name(), user.is_root())
-        }
+        None => Some(host::PortUser::current()),
+        Some(name) => look.as_user(name, &places),
     };
-    warnings.extend(host::ports(&places, &port_user));
-    Ok(warn(&warnings))
+    look.warnings.extend(port_user.iter().flat_map(|user| host::ports(&places, user)));
+    look.warnings.extend(host::journal(&places));
+    look.warnings.extend(host::foreign_addresses(&places));
+    if let Some(config) = config {
+        look.warnings.extend(host::sockets(&places.handlers, config));
+        look.notes.extend(host::taken_ports(&places, &ControlSocket::of(config)));
+        look.notes.extend(chain::private_ends(&places, config));
+    }
+    look
+}
+
+impl Look {
+    /// Adds what the user of this name may not do. `None` if there is no such user, or this process may not be it.
+    fn as_user(&mut self, name: &str, places: &NamedPlaces) -> Option<host::PortUser> {
+        let mut unknown = |error: anyhow::Error| self.errors.push(format!("--user {name}: {error:#}"));
+        let user = user::User::find(name).map_err(&mut unknown).ok()?;
+        let access = user.look_at(places).map_err(unknown).ok()?;
+        let errors = access.errors.iter().map(ToString::to_string);
+        // What is wrong for every user was told.
+        let errors: Vec<String> = errors.filter(|error| !self.errors.contains(error)).collect();
+        self.errors.extend(errors);
+        self.warnings.extend(access.warnings);
+        Some(host::PortUser::other(user.name(), user.is_root()))
+    }
 }
 
 /// Prints what a reload would change from `old`.
@@ -137,16 +163,21 @@ fn compare(old: &Config, inventory: &Inventory, strength: &Strength, sections: &
         println!("changed: {change}");
     }
     match old.strength.compare(strength) {
-        Comparison::NotWeaker => ExitCode::SUCCESS,
+        Comparison::NotWeaker => {
+            if strength.has_permission() {
+                println!("{PERMITS_NOTHING}");
+            }
+            ExitCode::SUCCESS
+        }
         Comparison::Permitted { losses } => {
             losses
                 .iter()
                 .for_each(|loss| println!("{}: demands less, as accept_weaker permits: {loss}", sections.place(loss)));
             ExitCode::SUCCESS
         }
-        Comparison::Refused { losses, permission, is_used } => {
+        Comparison::Refused { losses, permission, written } => {
             losses.iter().for_each(|loss| eprintln!("{}: demands less: {loss}", sections.place(loss)));
-            eprintln!("{}", advice(losses.len(), &permission, is_used));
+            eprintln!("{}", advice(losses.len(), &permission, written));
             ExitCode::FAILURE
         }
     }

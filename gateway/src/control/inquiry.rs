@@ -5,8 +5,8 @@
 //! hookgate can enter. Must not change anything itself: it tells what [`Recent`] keeps, and passes a [`Command`] to [`DeliveryStore`].
 //!
 //! A question is one line: `recent`, or `refused` and a request id or the SHA-256 of a certificate; the answer is a JSON array of [`Record`]s.
-//! Or `deliveries` and a [`Command`] as JSON; the answer is an [`Answer`] as JSON. Then the stream ends. Connections are served one after the
-//! other, each for at most [`LIMIT`], or [`STORED_LIMIT`] if it is about deliveries.
+//! Or `deliveries` and a [`Command`] as JSON; the answer is an [`Answer`] as JSON. Then the stream ends. At most [`AT_ONCE`] connections
+//! are served at once, each for at most [`LIMIT`], or [`STORED_LIMIT`] if it is about deliveries; others wait in the queue of the socket.
 
 mod client;
 mod record;
@@ -20,9 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-pub(super) use self::client::{absence, ask, path};
+pub(super) use self::client::ControlSocket;
 pub(super) use self::record::Record;
 use crate::deliveries::{Answer, Command, DeliveryStore};
 use crate::recent::Recent;
@@ -42,12 +43,21 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// From the question to the end of an answer about deliveries: the disk may be slow, and a body long.
 const STORED_LIMIT: Duration = Duration::from_secs(20);
 
+/// Connections that are served at once: more than operators and their scripts make, so that a few that say nothing keep nobody waiting. An answer
+/// about deliveries can have half a gibibyte, so not many more.
+const AT_ONCE: usize = 8;
+
 /// Pause after an accept that failed for lack of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The bound socket.
 pub(super) struct Inquiry {
     listener: UnixListener,
+    answers: Arc<Answers>,
+}
+
+/// What is asked for.
+struct Answers {
     recent: Arc<Recent>,
     store: Option<Arc<DeliveryStore>>,
 }
@@ -71,24 +81,36 @@ impl Inquiry {
         // The directory is for its owner alone, and the unit allows no chmod(2).
         drop(fs::set_permissions(&path, Permissions::from_mode(0o600)));
         listener.set_nonblocking(true)?;
-        Ok(Self { listener: UnixListener::from_std(listener)?, recent, store })
+        Ok(Self { listener: UnixListener::from_std(listener)?, answers: Arc::new(Answers { recent, store }) })
     }
 
     /// Serves for as long as it is polled.
     pub(super) async fn serve(self) {
+        let mut served = JoinSet::new();
         loop {
+            while served.len() >= AT_ONCE {
+                served.join_next().await;
+            }
             match self.listener.accept().await {
-                // A program that asks too slowly, or leaves, gets no answer.
                 Ok((stream, _)) => {
-                    if let Ok(Ok(question)) = timeout(LIMIT, read_line(&stream)).await {
-                        self.answer(&stream, &question).await;
-                    }
+                    let answers = Arc::clone(&self.answers);
+                    served.spawn(async move { answers.serve(&stream).await });
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the control socket cannot accept a connection; it tries again");
                     sleep(PAUSE).await;
                 }
             }
+            while served.try_join_next().is_some() {}
+        }
+    }
+}
+
+impl Answers {
+    /// Serves one connection. A program that asks too slowly, or leaves, gets no answer.
+    async fn serve(&self, stream: &UnixStream) {
+        if let Ok(Ok(question)) = timeout(LIMIT, read_line(stream)).await {
+            self.answer(stream, &question).await;
         }
     }
 

@@ -33,6 +33,7 @@ use crate::config::{Levels, LogFormat, LogSection};
 use crate::metrics;
 
 pub(super) use self::levels::StatedLevels;
+pub(super) use self::output::{JOURNAL_SOCKET, has_journal};
 
 /// Interval at which the numbers of suppressed events are logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -48,8 +49,8 @@ pub(super) enum LogError {
     Thread(#[from] io::Error),
     /// `format = "journal"`, on a host without one.
     #[error(
-        "[log] format is \"journal\", but there is no journal at {}; write format = \"text\" or \"json\", or remove the line",
-        output::JOURNAL_SOCKET
+        "there is no journal at {}, and format is \"journal\"; write format = \"text\" or \"json\", or remove the line",
+        JOURNAL_SOCKET
     )]
     NoJournal,
 }
@@ -72,7 +73,7 @@ impl Log {
     /// [`LogError`]
     pub(super) fn start(section: &LogSection, stated: Option<StatedLevels>) -> Result<Self, LogError> {
         let format = section.format.unwrap_or(if is_journal() { LogFormat::Journal } else { LogFormat::Text });
-        if format == LogFormat::Journal && !output::has_journal() {
+        if format == LogFormat::Journal && !has_journal() {
             return Err(LogError::NoJournal);
         }
         let levels = stated.as_ref().map(|stated| &stated.levels).or(section.levels.as_ref());

@@ -28,7 +28,7 @@ use super::revocation::Revocation;
 use super::rotation::{self, Rotation};
 use super::watch::Watch;
 use crate::config::inventory::{Inventory, difference};
-use crate::config::strength::{Comparison, Loss, Strength};
+use crate::config::strength::{Comparison, Loss, Strength, WrittenPermission};
 use crate::config::{
     self, Admin, Config, FileVersions, FilterSection, Listen, LogFormat, Metrics, OnStateFailure, Reading,
     ReloadTrigger, Sections, State, Warning, is_of_host,
@@ -244,6 +244,7 @@ impl Loader {
         let strength = std::mem::take(&mut config.strength);
         let log = config.log.clone();
         let dates = rotation::dates(&config);
+        let list_files = std::mem::take(&mut config.list_files);
         let names = named_labels(&config);
         if let Some(descriptors) = self.descriptors {
             descriptors.bound(&mut config);
@@ -258,7 +259,7 @@ impl Loader {
         metrics::connections_limit(snapshot.limits.max_connections);
         metrics::limits::publish(&snapshot.limits);
         metrics::ticket_policy(snapshot.ticket_policy());
-        self.rotation.adopt(dates, &snapshot.identity);
+        self.rotation.adopt(dates, list_files, &snapshot.identity);
         self.pending.adopt(&snapshot.identity, self.state.as_ref(), UnixTime::now());
         self.names = names;
         self.retire();
@@ -459,9 +460,9 @@ impl Loader {
                 let sections = Sections::of(&self.path, &config.routes);
                 losses.into_iter().map(|loss| (sections.place(&loss), loss)).collect()
             }
-            Comparison::Refused { losses, permission, is_used } => {
+            Comparison::Refused { losses, permission, written } => {
                 let sections = Sections::of(&self.path, &config.routes);
-                return Err(Refused::as_weaker(&losses, &sections, &permission, is_used));
+                return Err(Refused::as_weaker(&losses, &sections, &permission, written));
             }
         };
         if self.deliveries.is_none() && config.durable.iter().any(Option::is_some) {
@@ -495,7 +496,7 @@ impl Loader {
             tracing::warn!(%place, %loss, "demands less than before, as accept_weaker permits");
         });
         if permitted.is_empty() && has_permission {
-            tracing::warn!("accept_weaker permits no change of this reload; remove the line");
+            tracing::warn!("{PERMITS_NOTHING}");
         }
         Ok(snapshot)
     }
@@ -583,26 +584,33 @@ impl Refused {
         Self::by_error(&format!("{error:#}"), causes.any(is_of_host))
     }
 
-    fn as_weaker(losses: &[Loss], sections: &Sections, permission: &str, is_used: bool) -> Self {
+    fn as_weaker(losses: &[Loss], sections: &Sections, permission: &str, written: WrittenPermission) -> Self {
         let reason = |loss: &Loss| format!("{}: it would demand less: {loss}", sections.place(loss));
         let mut reasons: Vec<String> = losses.iter().take(MAXIMUM_LINES).map(reason).collect();
-        reasons.push(advice(losses.len(), permission, is_used));
+        reasons.push(advice(losses.len(), permission, written));
         Self { result: Load::Weaker, is_of_host: false, reasons }
     }
 }
 
+/// What is said of a permission that a reload has no need of.
+pub(super) const PERMITS_NOTHING: &str = "accept_weaker permits no change of this reload; remove the line";
+
 /// What to do about a configuration that demands less than the one in use.
-pub(super) fn advice(losses: usize, permission: &str, is_used: bool) -> String {
+pub(super) fn advice(losses: usize, permission: &str, written: WrittenPermission) -> String {
     // A literal string of TOML: the log would put a backslash before each double quote.
     let line = format!("accept_weaker = '{permission}'");
-    if is_used {
-        return format!(
+    match written {
+        WrittenPermission::Used => format!(
             "demands lost: {losses}; an earlier reload used {line}; restore them, or remove the line, reload, and write it again"
-        );
+        ),
+        WrittenPermission::OfAnother => format!(
+            "demands lost: {losses}; the accept_weaker of the file is that of another change and permits nothing here; restore them, or, if \
+             that is intended, write {line} in its place and reload"
+        ),
+        WrittenPermission::Nothing => format!(
+            "demands lost: {losses}; restore them, or, if that is intended, write {line} at the top of the file and reload"
+        ),
     }
-    format!(
-        "demands lost: {losses}; restore them, or, if that is intended, write {line} at the top of the file and reload"
-    )
 }
 
 /// Logs the warnings about a configuration, except those about dates: [`rotation`] repeats these while hookgate runs.

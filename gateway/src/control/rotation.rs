@@ -19,7 +19,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use self::notice::{Deadline, Notice, Subject};
 use self::reminder::{DAY, Reminder};
 use super::sunset::SUNSET;
-use crate::config::{Config, ServerCertificate};
+use crate::config::{Config, ListFiles, ServerCertificate};
 use crate::metrics::rotation::{DateSeries, chains, date};
 use hookgate_core::identity::{
     CertificateSighting, ChainSighting, Identity, Profile, Provider, Sightings, trust_anchor_label,
@@ -36,6 +36,7 @@ const CLIENT_NOTICE: u64 = 14 * DAY;
 #[derive(Default)]
 pub(super) struct Rotation {
     dates: Vec<Deadline>,
+    files: ListFiles,
     overlaps: Vec<Overlap>,
     sightings: Arc<Sightings>,
     reminder: Reminder,
@@ -60,19 +61,19 @@ impl Rotation {
     }
 
     /// Replaces the dates and the providers. Warnings about dates that are due are logged again.
-    pub(super) fn adopt(&mut self, dates: Vec<Deadline>, identity: &Identity) {
+    pub(super) fn adopt(&mut self, dates: Vec<Deadline>, files: ListFiles, identity: &Identity) {
         self.sightings = Arc::clone(identity.sightings());
         self.overlaps = overlaps(identity);
         self.counters = self.sightings.chains().map(|sighting| (Arc::clone(sighting), chains(sighting))).collect();
         self.reminder.forget(|subject| !subject.is_seen());
-        self.dates = dates;
+        (self.dates, self.files) = (dates, files);
         self.publish();
     }
 
     /// Replaces the dates of the revocation lists by those that `providers` have.
     pub(super) fn adopt_lists(&mut self, providers: &[Provider]) {
         self.dates.retain(|deadline| !matches!(deadline.subject, Subject::RevocationList { .. }));
-        for deadline in providers.iter().flat_map(lists_of) {
+        for deadline in providers.iter().flat_map(|provider| lists_of(provider, &self.files)) {
             if !self.dates.contains(&deadline) {
                 self.dates.push(deadline);
             }
@@ -132,7 +133,11 @@ pub(super) fn dates(config: &Config) -> Vec<Deadline> {
     let certificates = config.certificates.iter().flat_map(of_certificate);
     let of_provider = |provider: &Provider| {
         let name = Arc::clone(&provider.name);
-        provider.profiles.iter().flat_map(move |profile| of_profile(&name, profile)).collect::<Vec<_>>()
+        provider
+            .profiles
+            .iter()
+            .flat_map(move |profile| of_profile(&name, profile, &config.list_files))
+            .collect::<Vec<_>>()
     };
     let mut dates: Vec<Deadline> = certificates.collect();
     for deadline in config.providers.iter().flat_map(of_provider) {
@@ -156,19 +161,19 @@ fn of_certificate(certificate: &ServerCertificate) -> Vec<Deadline> {
     (1..).zip(&certificate.chain).filter_map(deadline).collect()
 }
 
-fn lists_of(provider: &Provider) -> Vec<Deadline> {
-    provider.profiles.iter().flat_map(|profile| lists_of_profile(&provider.name, profile)).collect()
+fn lists_of(provider: &Provider, files: &ListFiles) -> Vec<Deadline> {
+    provider.profiles.iter().flat_map(|profile| lists_of_profile(&provider.name, profile, files)).collect()
 }
 
-fn of_profile(provider: &Arc<str>, profile: &Profile) -> Vec<Deadline> {
+fn of_profile(provider: &Arc<str>, profile: &Profile, files: &ListFiles) -> Vec<Deadline> {
     let anchors = profile.trust_anchors.with_ends().map(|(anchor, until)| {
         let subject = Subject::TrustAnchor { provider: Arc::clone(provider), anchor: trust_anchor_label(anchor) };
         Deadline { subject, until, notice: NOTICE }
     });
-    anchors.chain(lists_of_profile(provider, profile)).collect()
+    anchors.chain(lists_of_profile(provider, profile, files)).collect()
 }
 
-fn lists_of_profile(provider: &Arc<str>, profile: &Profile) -> Vec<Deadline> {
+fn lists_of_profile(provider: &Arc<str>, profile: &Profile, files: &ListFiles) -> Vec<Deadline> {
     let mut issuers = Vec::new();
     let mut lists = Vec::new();
     // The newest list of an issuer comes first, and is the one in use.
@@ -179,7 +184,8 @@ fn lists_of_profile(provider: &Arc<str>, profile: &Profile) -> Vec<Deadline> {
             let (this_update, until) = (list.this_update().as_secs(), list.next_update().as_secs());
             // A list is renewed every day or week. If half of its lifetime is over, it was not renewed.
             let notice = (until.saturating_sub(this_update) / 2).min(NOTICE);
-            let subject = Subject::RevocationList { provider: Arc::clone(provider), issuer };
+            let file = files.file_of(list).map(|path| path.display().to_string());
+            let subject = Subject::RevocationList { provider: Arc::clone(provider), issuer, file };
             lists.push(Deadline { subject, until, notice });
         }
     }

@@ -24,7 +24,7 @@ use super::confine::{confine, hide_memory, unprivileged};
 use super::deliveries::Handover;
 use super::descriptors::raise_limit;
 use super::inquiry::Inquiry;
-use super::log::{Log, Losses, StatedLevels};
+use super::log::{Log, LogError, Losses, StatedLevels};
 use super::published::Publisher;
 use super::reload::{Fixed, Loader, log_warnings};
 use super::sockets::SocketsError;
@@ -81,7 +81,10 @@ pub fn run(path: &Path, levels: Option<&str>) -> ExitCode {
     };
     let log = match Log::start(&config.log, levels) {
         Ok(log) => log,
-        Err(error) => return failed(&anyhow::Error::from(error)),
+        Err(error) => {
+            let place = matches!(error, LogError::NoJournal).then(|| NamedPlaces::of(path, &files).journal).flatten();
+            return failed(&placed(place, error.into()));
+        }
     };
     unhidden.iter().for_each(|reason| tracing::warn!(reason, "the memory of this process is not hidden"));
     if let Err(error) = huge_pages {

@@ -72,7 +72,7 @@ impl SidesError {
     pub(super) fn location(&self, places: NamedPlaces) -> Option<Location> {
         match self {
             Self::Metrics { .. } => places.metrics.map(|(location, _)| location),
-            Self::AdminAddress { .. } | Self::AdminSocket { .. } => places.admin,
+            Self::AdminAddress { .. } | Self::AdminSocket { .. } => places.admin.map(|(location, _)| location),
             Self::Exposition(_) => None,
         }
     }

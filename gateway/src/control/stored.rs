@@ -2,14 +2,14 @@
 //!
 //! Owns the output and the exit codes. Asks the daemon over the control socket; must not open the database, which the daemon alone writes.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 
-use super::inquiry::{DELIVERIES, absence, ask, path};
+use super::inquiry::{ControlSocket, DELIVERIES};
 use crate::cli::{DeliveriesCommand, StoredFilter, StoredState};
 use crate::config::Config;
 use crate::deliveries::{Answer, Command, Filter, Listed, PAGE, Selection, Shown, now_ms};
@@ -100,21 +100,29 @@ fn say(text: &str) -> anyhow::Result<()> {
 
 /// The daemon of a configuration.
 struct Daemon {
-    config: Config,
+    socket: ControlSocket,
+    /// The names of the routes; `None` if the configuration has an error.
+    routes: Option<Vec<String>>,
 }
 
 impl Daemon {
     fn of(path: &Path) -> anyhow::Result<Self> {
-        let (config, _) = Config::load(path).map_err(|errors| anyhow!("{errors}"))?;
-        Ok(Self { config })
+        Ok(match Config::load(path) {
+            Ok((config, _)) => {
+                let routes = config.routes.iter().map(|route| route.name.to_string()).collect();
+                Self { socket: ControlSocket::of(&config), routes: Some(routes) }
+            }
+            // The daemon runs with the configuration before, or on the file of another one.
+            Err(_) if path.exists() => Self { socket: ControlSocket::of_erroneous(path), routes: None },
+            Err(errors) => bail!("{errors}"),
+        })
     }
 
     fn ask(&self, command: &Command) -> anyhow::Result<Answer> {
-        let path = path(&self.config);
         let question = format!("{DELIVERIES} {}", serde_json::to_string(command)?);
-        let answer = ask(&path, &question, ANSWER_BYTES, PATIENCE).with_context(|| absence(&self.config, &path))?;
+        let answer = self.socket.ask(&question, ANSWER_BYTES, PATIENCE)?;
         let answer = serde_json::from_slice(&answer);
-        match answer.with_context(|| format!("{} gave an answer of another version", path.display()))? {
+        match answer.with_context(|| self.socket.other_version())? {
             Answer::Error(error) => bail!("{error}"),
             answer => Ok(answer),
         }
@@ -153,15 +161,19 @@ impl Daemon {
 
     /// Fails if the configuration has no such route: a pause of it would say nothing.
     fn expect_route(&self, route: Option<&str>) -> anyhow::Result<()> {
-        let Some(route) = route else { return Ok(()) };
-        let names: Vec<&str> = self.config.routes.iter().map(|route| &*route.name).collect();
-        ensure!(names.contains(&route), "there is no route \"{route}\"; the routes are {}", names.join(", "));
+        let (Some(route), Some(names)) = (route, &self.routes) else { return Ok(()) };
+        ensure!(
+            names.iter().any(|name| name == route),
+            "there is no route \"{route}\"; the routes are {}",
+            names.join(", ")
+        );
         Ok(())
     }
 }
 
 fn list(daemon: &Daemon, filter: &StoredFilter, json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
+    let is_for_eyes = out.is_terminal();
     if json {
         let mut all = Vec::new();
         daemon.list(filter, |found| {
@@ -176,18 +188,24 @@ fn list(daemon: &Daemon, filter: &StoredFilter, json: bool) -> anyhow::Result<()
     let (mut count, now) = (0_u64, now_ms());
     daemon.list(filter, |found| {
         count += 1;
-        Ok(writeln!(out, "{}", line(found, now))?)
+        Ok(writeln!(out, "{}", line(found, now, is_for_eyes))?)
     })?;
     if count == 0 {
         // A route without a stored delivery is one of the configuration, or mistyped.
         daemon.expect_route(filter.route.as_deref())?;
-        writeln!(out, "no delivery is stored that fits")?;
+        let StoredFilter { route, provider, state } = filter;
+        let is_narrowed = route.is_some() || provider.is_some() || state.is_some();
+        writeln!(
+            out,
+            "{}",
+            if is_narrowed { "no stored delivery fits these options" } else { "no delivery is stored" }
+        )?;
     }
     Ok(())
 }
 
-/// One delivery on one line.
-fn line(found: &Listed, now: u64) -> String {
+/// One delivery on one line; a long outcome is cut on a terminal alone.
+fn line(found: &Listed, now: u64, is_for_eyes: bool) -> String {
     let Listed { id, route, provider, state, attempts, received_ms, next_ms, outcome, bytes, is_paused, .. } = found;
     let age = seconds(now.saturating_sub(*received_ms));
     let next = match state.as_str() {
@@ -196,7 +214,7 @@ fn line(found: &Listed, now: u64) -> String {
         "waiting" => "due".to_owned(),
         _ => "-".to_owned(),
     };
-    let outcome = cut(outcome);
+    let outcome = if is_for_eyes { cut(outcome) } else { outcome.clone() };
     format!("{id}  {state}  {route}  {provider}  age {age}  attempts {attempts}  {next}  {bytes} bytes  {outcome}")
 }
 
@@ -228,7 +246,7 @@ fn show(daemon: &Daemon, id: &str, body: bool, json: bool) -> anyhow::Result<()>
         return Ok(out.write_all(&body)?);
     }
     let Shown { listed, proof, fields, body_bytes, .. } = &shown;
-    writeln!(out, "{}", line(listed, now_ms()))?;
+    writeln!(out, "{}", line(listed, now_ms(), out.is_terminal()))?;
     writeln!(out, "proof {proof}")?;
     if !listed.outcome.is_empty() {
         writeln!(out, "last outcome: {}", listed.outcome)?;
@@ -281,9 +299,11 @@ mod tests {
             is_paused,
         };
         let exact = "é".repeat(SHOWN_OUTCOME);
-        assert!(line(&listed(&exact, false), 1000).ends_with(&format!("  due  5 bytes  {exact}")));
-        assert!(line(&listed(&(exact.clone() + "x"), true), 1000).ends_with(&format!("  paused  5 bytes  {exact}…")));
+        assert!(line(&listed(&exact, false), 1000, true).ends_with(&format!("  due  5 bytes  {exact}")));
+        let long = listed(&(exact.clone() + "x"), true);
+        assert!(line(&long, 1000, true).ends_with(&format!("  paused  5 bytes  {exact}…")));
+        assert!(line(&long, 1000, false).ends_with(&format!("  {exact}x")), "a program reads the whole outcome");
         let dead = Listed { state: "dead".to_owned(), ..listed("", true) };
-        assert!(line(&dead, 1000).contains("  -  5 bytes"), "a dead letter has no next attempt to hold");
+        assert!(line(&dead, 1000, true).contains("  -  5 bytes"), "a dead letter has no next attempt to hold");
     }
 }

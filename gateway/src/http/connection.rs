@@ -191,7 +191,8 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
         }
         return connection.close_account(Event::Abandoned);
     }
-    let ending = ending(exchange.stage(), exchange.is_overdue(), stream.is_alerted(), &outcome);
+    let limits = connection.standing.borrow().snapshot.limits;
+    let ending = ending(exchange.stage(), exchange.is_overdue(), stream.is_alerted(), &outcome, &limits);
     exchange.end();
     if !matches!(ending, Ending::CutSlow(_)) {
         connection.close_account(Event::Abandoned);

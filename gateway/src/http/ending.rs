@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use hookgate_core::limits::Limits;
 use hookgate_core::reject::{Refusal, Reject};
 
 use super::stage::{LINGER_TIMEOUT, Stage};
@@ -94,7 +95,7 @@ impl fmt::Display for Outcome {
 }
 
 /// How the connection ends that stands at `stage`; `overdue` if the sweep has shut it down, `alerted` if the peer broke TLS.
-pub(super) fn ending(stage: Stage, overdue: bool, alerted: bool, outcome: &Outcome) -> Ending {
+pub(super) fn ending(stage: Stage, overdue: bool, alerted: bool, outcome: &Outcome, limits: &Limits) -> Ending {
     let refuse = |reject, detail: &str| Ending::Refuse(Refusal::new(reject, detail));
     match outcome {
         _ if stage.is_in_head() && overdue => {
@@ -107,7 +108,11 @@ pub(super) fn ending(stage: Stage, overdue: bool, alerted: bool, outcome: &Outco
         }
         _ if alerted => Ending::Alert,
         Outcome::TooLarge if stage.is_no_request() => {
-            refuse(Reject::HeadTooLarge, "The request head exceeds max_head_bytes or max_headers.")
+            let (bytes, fields) = (limits.max_head_bytes, limits.max_headers);
+            let detail = format!(
+                "The request head is longer than {bytes} bytes (max_head_bytes) or has more than {fields} fields (max_headers)."
+            );
+            refuse(Reject::HeadTooLarge, &detail)
         }
         Outcome::TooLarge if stage.is_in_head() => malformed("message head is too large"),
         Outcome::Malformed(error) if stage.is_no_request() || stage.is_in_head() => malformed(error),
@@ -148,10 +153,10 @@ mod tests {
         };
         let text = || "what hyper says".to_owned();
         let check = |stage, overdue, outcome: Outcome, expected| {
-            let found = ending(stage, overdue, false, &outcome);
+            let found = ending(stage, overdue, false, &outcome, &Limits::default());
             assert_eq!(reason(&found), expected, "{stage:?} {overdue} {outcome:?}");
             // After a violation of TLS, nothing but the alert can be sent.
-            let alerted = ending(stage, overdue, true, &outcome);
+            let alerted = ending(stage, overdue, true, &outcome, &Limits::default());
             assert!(overdue || alerted == Ending::Alert, "{stage:?} {outcome:?}: {alerted:?}");
         };
         check(Stage::First, false, Outcome::Done, "close");
@@ -186,8 +191,27 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_is_too_large_is_told_both_limits() {
+        let limits = Limits { max_head_bytes: 5000, max_headers: 7, ..Limits::default() };
+        let Ending::Refuse(refusal) = ending(NO_REQUEST, false, false, &Outcome::TooLarge, &limits) else {
+            unreachable!()
+        };
+        let detail = refusal.detail();
+        assert!(
+            detail.contains("5000 bytes (max_head_bytes)") && detail.contains("7 fields (max_headers)"),
+            "{detail}"
+        );
+    }
+
+    #[test]
     fn a_refusal_of_bytes_says_what_is_wrong_with_them() {
-        let found = ending(NO_REQUEST, false, false, &Outcome::Malformed("invalid HTTP method parsed".into()));
+        let found = ending(
+            NO_REQUEST,
+            false,
+            false,
+            &Outcome::Malformed("invalid HTTP method parsed".into()),
+            &Limits::default(),
+        );
         let Ending::Refuse(refusal) = found else { unreachable!("{found:?}") };
         assert!(refusal.detail().contains("invalid HTTP method parsed"), "{refusal}");
     }

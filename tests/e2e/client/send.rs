@@ -216,7 +216,7 @@ fn a_refusal_without_a_reason_of_hookgate_is_doubted() {
     let (url, root) = (format!("https://{HOST}:{}/hook", nginx.port), text(&chain.root));
     let arguments = ["send", &url, "--as", "pagerduty", "--connect", "127.0.0.1", "--root", root];
     let finished = hookgate(directory.path(), &[&arguments[..], &SECRET, &["--wrong", "bad-method"]].concat());
-    let words = ": yes, unless the receiver is hookgate: it names a reason in each refusal, and without one the handler may have answered";
+    let words = ": yes; if the receiver is hookgate, its handler answered, since hookgate itself names a reason in each refusal";
     assert!(code(&finished) == 0 && finished.stdout_text().contains(words), "{}", finished.stdout_text());
 }
 

@@ -352,3 +352,82 @@ fn number(what: &str) -> u32 {
     command.args([what, "nobody"]);
     run(command, &[], SOON).unwrap().stdout_text().trim().parse().unwrap()
 }
+
+/// A port that another process has is a note: hookgate itself may have it.
+#[test]
+fn check_notes_a_port_that_is_taken() {
+    let environment = Environment::new().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let text = good(&environment).unwrap().replace("127.0.0.1:19464", &format!("127.0.0.1:{port}"));
+    let state = environment.path("own-state");
+    fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
+    let text = text + &format!("\n[state]\ndirectory = {}\n", quoted(&state));
+    let words =
+        format!("metrics.listen: port {port} is taken, and the start fails while it is, unless hookgate itself has it");
+    let (code, stdout, _) = check(&environment, &text);
+    assert!(code == Some(0) && stdout.contains(&words), "{stdout}");
+    // One that answers at the control socket is taken for the owner of the ports.
+    let _running = UnixListener::bind(state.join("control.sock")).unwrap();
+    let (_, stdout, _) = check(&environment, &text);
+    assert!(!stdout.contains("is taken"), "{stdout}");
+    // RFC 5737: an address of documentation.
+    let (_, _, stderr) = check(&environment, &text.replace("127.0.0.1:18443", "192.0.2.1:18443"));
+    assert!(stderr.contains("listen.addresses[0]: 192.0.2.1 is no address of this host now"), "{stderr}");
+}
+
+/// A sender with public roots alone ends the handshake.
+#[test]
+fn check_notes_a_chain_that_ends_at_no_public_root() {
+    let environment = Environment::new().unwrap();
+    let (code, stdout, stderr) = check(&environment, &good(&environment).unwrap());
+    assert!(code == Some(0) && stderr.is_empty(), "{stderr}");
+    let note = "note: ";
+    let line =
+        stdout.lines().find(|line| line.contains("certificate[0].chain: the chain ends at ")).unwrap_or_default();
+    assert!(line.starts_with(note) && line.contains("neither a public root nor one of this host"), "{stdout}");
+}
+
+#[test]
+fn a_journal_that_is_absent_is_named_with_its_line() {
+    if Path::new("/run/systemd/journal/socket").exists() {
+        eprintln!("SKIPPED: this host has a journal");
+        return;
+    }
+    let environment = Environment::new().unwrap();
+    let text = good(&environment).unwrap() + "\n[log]\nformat = \"journal\"\n";
+    let place = format!("checked.toml:{}: log.format: there is no journal at ", line_of(&text, "format = \"journal\""));
+    let (code, _, stderr) = check(&environment, &text);
+    assert!(code == Some(0) && one_line(&stderr).contains(&place), "{stderr}");
+    let mut command = Command::new(BINARY);
+    command.args(["run", "--config"]).arg(environment.path("checked.toml"));
+    let finished = run(command, &[], SOON).unwrap();
+    assert!(finished.stderr_text().contains(&place), "{}", finished.stderr_text());
+}
+
+/// What is wrong with the host is told beside what is wrong in the file, and all of it at once.
+#[test]
+fn check_prints_the_errors_of_the_file_and_of_the_host_together() {
+    let environment = Environment::new().unwrap();
+    let state = environment.path("open");
+    fs::DirBuilder::new().mode(0o755).create(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = good(&environment).unwrap() + &format!("\n[state]\ndirectory = {}\n", quoted(&state));
+    let (code, _, stderr) = check(&environment, &text.replacen("key = \"", "key = \"/nowhere", 1));
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("certificate[0].key: ") && stderr.contains("has mode 0755"), "{stderr}");
+    if !is_root() {
+        return;
+    }
+    let key = environment.server.key_path.clone();
+    chown(&key, Some(65534), Some(65534)).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o040)).unwrap();
+    let stderr = check_as(&environment, &text, "nobody").stderr_text();
+    assert!(stderr.contains("has mode 0755"), "{stderr}");
+    // Its owner gets the bits of the owner, whatever its group has.
+    let own = format!(
+        "user nobody owns {0} and may not read it (mode 0040, user 65534, group 65534); `chmod u+r {0}`",
+        key.display()
+    );
+    assert!(stderr.contains(&own) || stderr.contains("may not enter the directory"), "{stderr}");
+}

@@ -13,7 +13,7 @@ fn json(text: &str) -> Value {
 #[test]
 fn deliveries_are_listed_shown_and_exported() {
     let stored = Stored::new("");
-    assert_eq!(stored.commanded(&["list"]), "no delivery is stored that fits\n");
+    assert_eq!(stored.commanded(&["list"]), "no delivery is stored\n");
     let one = stored.send_with(&[("X-Note", "n\u{e9}")], "{\"secret\":\"xyzzy\"}");
     let one = one.field("x-request-id").unwrap().to_owned();
     let two = stored.store("two");
@@ -45,6 +45,11 @@ fn deliveries_are_listed_shown_and_exported() {
     assert_eq!(bodies.len(), 2);
     assert_eq!(bodies[1], "dHdv");
     assert!(!stored.base.daemon.log().contains("xyzzy"));
+    // It was not refused, so there is nothing else that explains it.
+    let configuration = stored.base.daemon.configuration_path();
+    let arguments = ["explain", "--config", &*configuration.to_string_lossy(), &one].map(std::ffi::OsStr::new);
+    let finished = crate::command::hookgate(&arguments);
+    assert!(finished.stderr_text().contains(&format!("hookgate deliveries show {one}")), "{}", finished.stderr_text());
 }
 
 #[test]

@@ -91,6 +91,10 @@ fn the_line_that_the_log_names_permits_the_change_once() {
     let more = line.clone()
         + &cut.replace("preset = \"pagerduty\"", "preset = \"pagerduty\"\nextended_key_usage = \"ignore\"");
     refuse(&more, 2.0, "extended_key_usage");
+    gateway
+        .daemon
+        .wait_log("the accept_weaker of the file is that of another change and permits nothing here", SOON)
+        .unwrap();
     gateway.daemon.write_configuration(&(line.clone() + &cut)).unwrap();
     gateway.daemon.signal(Signal::HUP).unwrap();
     gateway.daemon.wait_metric("hookgate_config_generation", &[], 2.0, SOON).unwrap();
@@ -122,6 +126,36 @@ fn check_against_the_file_in_force_shows_what_a_reload_would_change() {
     assert!(stderr.contains(&format!("demands less: route \"any\", provider percolate: {LOSS}")), "{stderr}");
     let (_, rest) = stderr.split_once("accept_weaker = ").unwrap();
     let line = format!("accept_weaker = {}\n", &rest[..18]);
+    let (code, stdout, stderr) = check(line.clone() + &whole(&environment));
+    assert_eq!((code, stdout.contains("accept_weaker permits no change")), (Some(0), true), "{stdout} {stderr}");
+    let other = "accept_weaker = '0123456789abcdef'\n".to_owned();
+    let (code, _, stderr) = check(other + &cut(&environment));
+    assert_eq!(
+        (code, stderr.contains("is that of another change and permits nothing here")),
+        (Some(1), true),
+        "{stderr}"
+    );
     let (code, stdout, stderr) = check(line + &cut(&environment));
     assert_eq!((code, stdout.contains("as accept_weaker permits")), (Some(0), true), "{stdout} {stderr}");
+}
+
+/// What a section demanded is gone with it, so no line can be named.
+#[test]
+fn a_section_that_is_gone_is_named_without_a_line() {
+    let environment = Environment::new().unwrap();
+    let fill = |more: &str| {
+        let text = environment.toml("", "").replace(LISTEN_PORT, "18443").replace(METRICS_PORT, "19464");
+        text.replace(IO, "auto") + more
+    };
+    let modern = "[tls]\npolicy = \"modern\"\n";
+    let old = environment.write("old.toml", fill(modern)).unwrap();
+    for (more, place) in [("", " (no section [tls]): demands less: tls: "), ("[tls]\n", ": demands less: tls: ")] {
+        let new = environment.write("new.toml", fill(more)).unwrap();
+        let arguments = [OsStr::new("check"), OsStr::new("--config"), new.as_os_str(), OsStr::new("--against")];
+        let stderr = hookgate(&[&arguments[..], &[old.as_os_str()]].concat()).stderr_text();
+        let line = fill(more).lines().count();
+        let file = new.display();
+        let file = if more.is_empty() { file.to_string() } else { format!("{file}:{line}") };
+        assert!(stderr.contains(&format!("{file}{place}")), "{stderr}");
+    }
 }

@@ -128,9 +128,10 @@ fn certificate_request(look: &Look<'_>, seen: &Seen, findings: &mut Vec<Finding>
     wanted.extend(look.own.iter().flat_map(|own| &own.cert).filter_map(|certificate| issuer(certificate)));
     if !wanted.is_empty() && !wanted.iter().any(|name| named.contains(name)) {
         let names = request.authorities.iter().take(MAXIMUM_NAMES).map(|name| shown_name(name));
+        let count = request.authorities.len();
         let detail = format!(
-            "the receiver names {} authorities, and none of {}'s: {}",
-            request.authorities.len(),
+            "the receiver names {count} {}, none of {}'s: {}",
+            if count == 1 { "authority" } else { "authorities" },
             look.sender.name,
             names.collect::<Vec<_>>().join("; ")
         );

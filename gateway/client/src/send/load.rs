@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 use tokio::time::sleep_until;
 
@@ -148,9 +148,13 @@ impl Job<'_> {
 
 fn bar(count: u32) -> ProgressBar {
     let bar = ProgressBar::new(count.into());
-    let template = "{bar:30} {pos}/{len} webhooks, {per_sec}, {eta} left";
+    let template = "{bar:30} {pos}/{len} webhooks, {rate}, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
+        let rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            // Writing fails only if the terminal does.
+            let _ = write!(text, "{:.0}/s", state.per_sec());
+        };
+        bar.set_style(style.with_key("rate", rate));
     }
     bar
 }

@@ -131,7 +131,7 @@ impl Sent {
             (false, _) => "NO",
             (true, false) => "yes",
             (true, true) => {
-                "yes, unless the receiver is hookgate: it names a reason in each refusal, and without one the handler may have answered"
+                "yes; if the receiver is hookgate, its handler answered, since hookgate itself names a reason in each refusal"
             }
         };
         line("expected", &format!("{}: {verdict}", expectation(job)));

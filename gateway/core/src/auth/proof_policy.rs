@@ -195,6 +195,44 @@ impl ProofPolicy {
         !matches!(self.combination, Combination::CertificateAlone)
     }
 
+    /// Whether a request can be refused for `reject` under this policy: false of a reason of the stage `auth` that only a proof has which is not
+    /// in it, or the replay rule that it lacks.
+    #[must_use]
+    pub fn can_refuse_for(&self, reject: Reject) -> bool {
+        let has = |wanted: fn(&Proof) -> bool| self.proofs().any(wanted);
+        match reject {
+            Reject::TokenMissing
+            | Reject::TokenMalformed
+            | Reject::TokenIsAccessToken
+            | Reject::TokenUnknownKey
+            | Reject::TokenBadSignature
+            | Reject::TokenWrongIssuer
+            | Reject::TokenWrongAudience
+            | Reject::TokenExpired
+            | Reject::TokenNotYetValid
+            | Reject::TokenWrongEmail
+            | Reject::TokenWrongSubject => has(|proof| matches!(proof, Proof::Token(_))),
+            Reject::SessionParameterMissing | Reject::SessionParameterMismatch => {
+                has(|proof| matches!(proof, Proof::SessionParameter(_)))
+            }
+            Reject::SignatureMissing
+            | Reject::SignatureMalformed
+            | Reject::SignatureMismatch
+            | Reject::SignatureUnknownKey
+            | Reject::TimestampOutsideWindow => has(|proof| matches!(proof, Proof::Signature(_))),
+            Reject::SecretMissing | Reject::SecretMismatch => has(|proof| matches!(proof, Proof::Secret(_))),
+            Reject::CredentialsMissing | Reject::CredentialsMismatch => has(|proof| matches!(proof, Proof::Basic(_))),
+            Reject::DeliveryIdMissing
+            | Reject::DuplicateDelivery
+            | Reject::DeliveryInFlight
+            | Reject::ReplayGuardFull => self.replay.is_some(),
+            // Keys and JSON belong to several of them.
+            Reject::KeysUnavailable => self.demands_proof(),
+            Reject::BodyNotJson => self.demands_proof() || self.replay.is_some(),
+            _ => true,
+        }
+    }
+
     /// Whether it demands a proof, and the request shows it. Reserves no delivery, so a copy counts as the first one does: this admits no
     /// request, it only speaks for its sender (see [`crate::suspicion`]).
     #[must_use]

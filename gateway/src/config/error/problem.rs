@@ -56,6 +56,11 @@ pub enum Problem {
         /// What was found, and what is expected.
         message: String,
     },
+    /// A value of `accept_weaker` that no reload asks for.
+    #[error(
+        "permits nothing: write the 16 hexadecimal digits that the refused reload, or hookgate check --against, says, or remove the line"
+    )]
+    NoPermission,
     /// A missing key.
     #[error("missing; write {write}")]
     Missing {

@@ -75,8 +75,8 @@ pub(in crate::config) fn read_secret(
         (Some(at), None, None) => {
             let path = report.resolve(at.get_ref());
             let secret = from_file(&path, unfit).map_err(|problem| report.error(at, problem)).ok();
-            if file::readable_by_others(&path) {
-                report.warn(at, WarningKind::ReadableByOthers { path });
+            if let Some(access) = file::open_to_others(&path) {
+                report.warn(at, WarningKind::OpenToOthers { path, access });
             }
             (secret, format!("secret {}", at.get_ref()))
         }

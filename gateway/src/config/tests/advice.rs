@@ -225,6 +225,17 @@ fn lists_that_leave_a_chain_uncovered_are_told() {
         "every list is of a trust anchor, so a chain with an intermediate is refused, although verify_depth 2";
     check(&fixture, &lines("[\"root.pem\"]", "[\"root.crl\"]", ""), &[(place, no_intermediate)]);
     check(&fixture, &lines("[\"root.pem\"]", "[\"root.crl\"]", "verify_depth = 1\n"), &[]);
+    // No scope leaves the end entity out, and an intermediate issued that.
+    let scope = "crl_scope = \"end-entity\"\n";
+    check(&fixture, &lines("[\"root.pem\"]", "[\"root.crl\"]", scope), &[(place, no_intermediate)]);
+    let direct = format!("{scope}verify_depth = 1\n");
+    check(&fixture, &lines("[\"root.pem\"]", "[\"root.crl\"]", &direct), &[]);
+    let of_direct =
+        "no list is of the trust anchor CN=Test Root, and with verify_depth = 1 it issued every certificate";
+    check(&fixture, &lines("[\"ca.pem\"]", "[\"list.pem\"]", &direct), &[(place, of_direct)]);
+    // What lacks the list of one anchor can lack that of each intermediate as well.
+    let two = lines("[\"root.pem\", \"ca.pem\"]", "[\"root.crl\"]", scope);
+    check(&fixture, &two, &[(place, no_intermediate)]);
     check(&fixture, &lines("[\"root.pem\"]", "[\"root.crl\", \"list.pem\"]", ""), &[]);
     let known = "no list is of the intermediate CN=Test Intermediate";
     check(&fixture, &lines("[\"root-bundle.pem\"]", "[\"root.crl\"]", ""), &[(place, known)]);
@@ -325,4 +336,16 @@ fn sections_in_single_brackets_are_told_how_to_be_written() {
         errors.iter().any(|error| error.contains("write identity = [{ … }] instead of identity = { … }")),
         "{errors:#?}"
     );
+}
+
+/// The keys of a provider count for every profile of its preset.
+#[test]
+fn what_is_wrong_with_the_lists_of_a_provider_is_told_once() {
+    let fixture = Fixture::new();
+    let root = CertifiedIssuer::self_signed(authority("Test Root"), KeyPair::generate().unwrap()).unwrap();
+    fixture.write("root.crl", &list_of(&root).pem().unwrap());
+    fixture.write("root.pem", &root.pem());
+    let text = with(&format!("{SIGNED}trust_anchors = [\"root.pem\"]\ncrls = [\"root.crl\"]\n"));
+    let words = "profile digicert-global-root-ca, digicert-global-root-g2: every list is of a trust anchor";
+    check(&fixture, &text, &[("11: provider[0].crls: ", words)]);
 }

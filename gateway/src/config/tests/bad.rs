@@ -582,3 +582,29 @@ fn what_is_wrong_with_proxy_protocol_is_said() {
     proxies("true", "", "expected a table");
     proxies(&format!("{{ from = [{}] }}", "\"10.0.1.1\", ".repeat(1025)), ".from", "1025");
 }
+
+#[test]
+fn a_permission_that_no_reload_asks_for_is_reported() {
+    for written in ["", "yes", "0f31c2a4d5e6978", "0F31C2A4D5E69788", "0f31c2a4d5e6978g"] {
+        let text = [&*format!("accept_weaker = \"{written}\"\n"), LISTEN, CERTIFICATE, PROVIDER, ROUTE].concat();
+        let errors = Fixture::new().errors(&text);
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        assert!(
+            errors[0].starts_with("1: accept_weaker: permits nothing: write the 16 hexadecimal digits"),
+            "{errors:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_misspelt_key_is_not_missing_as_well() {
+    check(
+        "[[certificate]]\nchain = \"fullchain.pem\"\nkeey = \"privkey.pem\"\n",
+        3,
+        "certificate[0].keey",
+        "did you mean \"key\"",
+    );
+    let errors =
+        Fixture::new().errors(&[LISTEN, CERTIFICATE, PROVIDER, &ROUTE.replace("handler =", "handlr =")].concat());
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+}

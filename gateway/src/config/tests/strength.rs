@@ -9,7 +9,7 @@ mod without_certificates;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::config::strength::{Comparison, Loss, Strength};
+use crate::config::strength::{Comparison, Loss, Strength, WrittenPermission};
 use admission::newly_admitted;
 use hookgate_core::identity::{RevocationList, RevocationLists, RevocationScope};
 
@@ -498,19 +498,25 @@ fn a_permission_is_for_one_change_and_for_one_time() {
     let old = rotated(0);
     let weaker = old.replacen("verify_depth = 1\nextended", "verify_depth = 2\nextended", 1);
     let strength = |text: &str| fixture.good(text).strength;
-    let Comparison::Refused { losses, permission, is_used } = strength(&old).compare(&strength(&weaker)) else {
+    let Comparison::Refused { losses, permission, written } = strength(&old).compare(&strength(&weaker)) else {
         panic!("not refused");
     };
-    assert!(!is_used);
+    assert_eq!(written, WrittenPermission::Nothing);
     let line = format!("accept_weaker = \"{permission}\"\n");
     let permitted = |old: Strength, text: &str| old.compare(&strength(text));
     assert_eq!(permitted(strength(&old), &(line.clone() + &weaker)), Comparison::Permitted { losses });
     // Of the same file, a part: another loss, or more than one.
     let part = weaker.replacen("tolerance_s = 60\n", "", 1);
-    assert!(matches!(permitted(strength(&old), &(line.clone() + &part)), Comparison::Refused { is_used: false, .. }));
+    assert!(matches!(
+        permitted(strength(&old), &(line.clone() + &part)),
+        Comparison::Refused { written: WrittenPermission::OfAnother, .. }
+    ));
     // The line stays in the file, the demand comes back, and is lost by accident.
     let restored = strength(&(line.clone() + &old)).after(strength(&(line.clone() + &weaker)));
-    assert!(matches!(permitted(restored, &(line + &weaker)), Comparison::Refused { is_used: true, .. }));
+    assert!(matches!(
+        permitted(restored, &(line + &weaker)),
+        Comparison::Refused { written: WrittenPermission::Used, .. }
+    ));
 }
 
 /// A part of [`rotated`] that is a valid configuration.

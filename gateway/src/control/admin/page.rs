@@ -33,13 +33,14 @@ pub(super) fn content_security_policy() -> String {
 const SECTIONS: [(&str, &str); 9] = [
     ("attention", "Attention"),
     ("traffic", "Traffic"),
-    ("refusals", "Recent refusals"),
     ("handlers", "Handlers"),
     ("providers", "Providers"),
     ("routes", "Routes"),
     ("spool", "Stored deliveries"),
     ("dates", "Certificates and lists"),
     ("filter", "Filter"),
+    // The longest comes last, so that it hides no other.
+    ("refusals", "Recent refusals"),
 ];
 
 /// The page.

@@ -23,7 +23,10 @@ pub(super) fn plot(what: &str, class: &str, values: &[f64]) -> Markup {
     let title = format!("{what} per minute in the last hour");
     let summary = match values.last() {
         None => "No minute is complete yet.".to_owned(),
-        Some(last) => format!("Last minute: {}. Highest: {}.", number(*last), number(highest)),
+        Some(last) => {
+            let digits = digits(&[*last, highest]);
+            format!("Last minute: {last:.digits$}. Highest: {highest:.digits$}.")
+        }
     };
     let (name, description) = (format!("{class}-title"), format!("{class}-description"));
     html! {
@@ -49,9 +52,10 @@ fn height(value: f64, highest: f64) -> f64 {
     (value / highest * (HEIGHT - 1.0)).max(1.0)
 }
 
-/// A rate without needless digits.
-fn number(value: f64) -> String {
-    if value < 10.0 && value.fract() != 0.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+/// The decimals of rates that stand beside each other: one, if a small one of them needs it.
+fn digits(values: &[f64]) -> usize {
+    let needs_one = |value: &f64| *value < 10.0 && (value * 10.0).round() % 10.0 != 0.0;
+    usize::from(values.iter().any(needs_one))
 }
 
 #[cfg(test)]
@@ -79,6 +83,10 @@ mod tests {
     #[test]
     fn a_small_value_among_large_ones_is_seen() {
         assert_eq!(height(1.0, 1e6), 1.0);
-        assert_eq!((number(0.5).as_str(), number(3.0).as_str(), number(1234.4).as_str()), ("0.5", "3", "1234"));
+        let shown = |values: &[f64]| plot("Requests", "requests", values).into_string();
+        assert!(shown(&[1234.4, 3.0]).contains("Last minute: 3. Highest: 1234."));
+        // As samples of about a minute give it.
+        assert!(shown(&[13.0, 6.04]).contains("Last minute: 6. Highest: 13."));
+        assert!(shown(&[13.0, 0.5]).contains("Last minute: 0.5. Highest: 13.0."));
     }
 }

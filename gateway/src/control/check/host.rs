@@ -1,10 +1,11 @@
-//! Whether this host has what the configuration names: sockets of handlers, and ports that may be bound.
+//! Whether this host has what the configuration names: sockets of handlers, addresses, ports that may be bound and are free, a journal.
 //!
-//! Owns what is said about them. Connects to nothing and binds nothing: a running hookgate and its handlers must not notice.
+//! Owns what is said about them. Connects to nothing but the control socket, and binds none of the ports: a running hookgate and its handlers must
+//! not notice.
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +16,8 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Finding;
 use crate::config::{Config, Location, NamedPlaces};
+use crate::control::inquiry::ControlSocket;
+use crate::control::log::{JOURNAL_SOCKET, has_journal};
 use crate::control::sockets::sharing::is_listened_on;
 use crate::control::trust::SERVICE_DIRECTORY;
 use crate::state::{StateDirectory, StateError};
@@ -170,6 +173,55 @@ pub(super) fn ports(places: &NamedPlaces, user: &PortUser) -> Vec<Finding> {
         ),
     };
     low.drain(..).map(finding).collect()
+}
+
+/// Notes ports on which something listens, unless a hookgate with this state directory runs: then it does, as a rule. A note, since a hookgate
+/// without a state directory cannot be told from another process.
+pub(super) fn taken_ports(places: &NamedPlaces, running: &ControlSocket) -> Vec<Finding> {
+    let all = addresses(places).into_iter().filter(|(_, address)| is_listened_on(*address));
+    let taken: Vec<(Location, SocketAddr)> = all.collect();
+    if taken.is_empty() || running.may_be_bound() || std::env::var_os("LISTEN_FDS").is_some() || socket_unit_binds() {
+        return Vec::new();
+    }
+    let text = |port: u16| {
+        format!(
+            "port {port} is taken, and the start fails while it is, unless hookgate itself has it: `ss -ltnp 'sport = :{port}'` shows by which \
+             process"
+        )
+    };
+    taken.into_iter().map(|(location, address)| Finding { location, text: text(address.port()) }).collect()
+}
+
+/// Warns of addresses to listen on that this host has not.
+pub(super) fn foreign_addresses(places: &NamedPlaces) -> Vec<Finding> {
+    // A datagram socket on a free port takes no connection of anybody.
+    let is_foreign = |address: SocketAddr| {
+        UdpSocket::bind((address.ip(), 0)).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
+    };
+    let foreign = addresses(places).into_iter().filter(|(_, address)| is_foreign(*address));
+    let finding = |(location, address): (Location, SocketAddr)| Finding {
+        location,
+        text: format!(
+            "{} is no address of this host now, so the start fails; `ip address` shows which it has; write 0.0.0.0 or [::] for all",
+            address.ip()
+        ),
+    };
+    foreign.map(finding).collect()
+}
+
+/// Every address with a port that a start binds.
+fn addresses(places: &NamedPlaces) -> Vec<(Location, SocketAddr)> {
+    let admin = places.admin.iter().filter_map(|(location, address)| Some((location.clone(), (*address)?)));
+    places.listen.iter().chain(&places.metrics).cloned().chain(admin).collect()
+}
+
+/// Warns of `format = "journal"` on a host without one.
+pub(super) fn journal(places: &NamedPlaces) -> Option<Finding> {
+    let location = places.journal.as_ref().filter(|_| !has_journal())?.clone();
+    let text = format!(
+        "there is no journal at {JOURNAL_SOCKET}, so the start fails; write format = \"text\" or \"json\", or remove the line"
+    );
+    Some(Finding { location, text })
 }
 
 /// The first port that needs no right. Without the file, the kernel has no such setting.

@@ -42,6 +42,8 @@ pub(super) struct Findings {
 
 /// What was denied.
 enum Denied {
+    /// As below, of what belongs to the user itself: its mode denies its owner.
+    Own(PathBuf, Missing),
     /// A directory on the way may not be entered.
     Enter(PathBuf),
     /// The file may not be read.
@@ -56,6 +58,25 @@ enum Denied {
     Keep(PathBuf),
     /// Something else failed.
     Other(PathBuf, io::Error),
+}
+
+/// What the mode of a file does not give its owner.
+#[derive(Clone, Copy)]
+enum Missing {
+    Read,
+    Write,
+    Enter,
+}
+
+impl Missing {
+    /// The letter of chmod(1), and the verb.
+    fn words(self) -> (char, &'static str) {
+        match self {
+            Self::Read => ('r', "read"),
+            Self::Write => ('w', "write to"),
+            Self::Enter => ('x', "enter"),
+        }
+    }
 }
 
 impl User {
@@ -142,9 +163,29 @@ impl User {
         })
     }
 
+    /// The same, but for what belongs to this user: the kernel asks for the bits of the owner then, and no group helps.
+    fn of_owner(&self, denied: Denied) -> Denied {
+        let (path, missing) = match &denied {
+            Denied::Enter(path) => (path, Missing::Enter),
+            Denied::Read(path) => (path, Missing::Read),
+            Denied::Connect(path) => (path, Missing::Write),
+            _ => return denied,
+        };
+        let is_own = fs::metadata(path).is_ok_and(|metadata| metadata.uid() == self.uid.as_raw());
+        if is_own { Denied::Own(path.clone(), missing) } else { denied }
+    }
+
     fn message(&self, denied: Denied) -> String {
         let Self { name, group, .. } = self;
-        match denied {
+        match self.of_owner(denied) {
+            Denied::Own(path, missing) => {
+                let (letter, verb) = missing.words();
+                format!(
+                    "user {name} owns {0} and may not {verb} it ({1}); `chmod u+{letter} {0}`",
+                    path.display(),
+                    owner(&path)
+                )
+            }
             Denied::Enter(path) => format!(
                 "user {name} may not enter the directory {} ({}); let a group of that user enter it: `chgrp {group} {0}`, then \
                  `chmod g+x {0}`",

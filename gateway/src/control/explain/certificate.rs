@@ -157,7 +157,7 @@ impl Walk<'_> {
         let preset = self.places.preset(usize::from(id.0));
         let place = self.place(refusal, None, Some((id, profile)));
         let preset = preset.filter(|_| place.as_ref().is_some_and(|place| place.key == "preset"));
-        let remedy = Some(remedy::of_certificate(refusal.reject, chain, provider, preset));
+        let remedy = Some(remedy::of_certificate(refusal, chain, provider, preset));
         said(Said { place, remedy, ..Said::refused(refusal) })
     }
 }

@@ -20,6 +20,7 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
 use rustls_pki_types::UnixTime;
@@ -27,6 +28,7 @@ use rustls_pki_types::UnixTime;
 use self::places::Places;
 use self::subject::{Subject, Wanted};
 use self::walk::Walk;
+use super::inquiry::ControlSocket;
 use super::reload::Loader;
 use crate::cli::Explain;
 use crate::config::Config;
@@ -74,7 +76,14 @@ fn tls_version(path: &Path) -> Option<String> {
 /// Whether the subject is admitted. A list of the recent refusals counts as that.
 fn explained(options: &Explain) -> anyhow::Result<bool> {
     let path = options.config.as_path();
-    let (config, _) = Config::load(path).map_err(|errors| anyhow!("{errors}"))?;
+    let config = match Config::load(path) {
+        Ok((config, _)) => config,
+        Err(_) if subject::is_list(options) && path.exists() => {
+            report::list(&subject::ask(&ControlSocket::of_erroneous(path), "recent")?, options.json);
+            return Ok(true);
+        }
+        Err(errors) => return Err(anyhow!("{errors}")),
+    };
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let subject = match subject::find(options, &config)? {
         Wanted::List(records) => {
@@ -87,6 +96,13 @@ fn explained(options: &Explain) -> anyhow::Result<bool> {
     let (explanation, admitted) = walk(path, &text, config, &subject, &names)?;
     report::print(&explanation, options.json);
     Ok(admitted)
+}
+
+/// Whether the file was written after this second since 1970.
+fn is_written_after(path: &Path, at: u64) -> bool {
+    let written = fs::metadata(path).and_then(|metadata| metadata.modified());
+    let since_1970 = written.ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    since_1970.is_some_and(|time| time.as_secs() > at)
 }
 
 fn walk<'s>(
@@ -107,6 +123,7 @@ fn walk<'s>(
         subject,
         now: UnixTime::now(),
         limits,
+        is_changed: subject.record.as_ref().is_some_and(|record| is_written_after(path, record.at)),
         names,
     };
     let steps = walk.steps();

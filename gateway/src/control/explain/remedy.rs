@@ -3,8 +3,11 @@
 //! Owns the keys of the configuration by reason, and the sentences. A remedy is advice: whether the certificate or the sender is genuine, an
 //! operator finds out elsewhere.
 
-use hookgate_core::identity::{Provider, printable_name};
-use hookgate_core::reject::{Reject, Stage};
+use std::time::Duration;
+
+use hookgate_core::identity::{DistinguishedName, Provider, printable_name};
+use hookgate_core::limits::Limits;
+use hookgate_core::reject::{Refusal, Reject, Stage};
 use rustls_pki_types::CertificateDer;
 use toml::Value;
 use x509_parser::certificate::X509Certificate;
@@ -12,6 +15,12 @@ use x509_parser::prelude::FromDer as _;
 
 /// The most characters of a name that are shown.
 const MAXIMUM_SHOWN: usize = 160;
+
+/// The longest subject that is advised as a rule. The documented ones of senders have some 100 characters.
+const MAXIMUM_WRITTEN: usize = 512;
+
+/// DER contents of the object identifier of commonName, 2.5.4.3.
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
 /// The way to a new authority of a sender, for the reasons that can be ignorance of this receiver.
 const TRUST: &str = "If the sender may have changed its authority: hookgate trust pending lists such a chain if there is evidence for it, and \
@@ -88,52 +97,142 @@ pub(super) fn owner(reject: Reject) -> Owner {
     }
 }
 
-/// What would help against the refusal of a certificate by this provider.
+/// `KEY is now VALUE` of each of these limits; empty for keys that are none.
+pub(super) fn now(keys: &[&str], limits: &Limits) -> String {
+    let milliseconds = |time: Duration| time.as_millis().to_string();
+    let value = |key: &str| {
+        Some(match key {
+            "max_connections" => limits.max_connections.to_string(),
+            "max_unadmitted_bytes" => limits.max_unadmitted_bytes.to_string(),
+            "max_presented_bytes" => limits.max_presented_bytes.to_string(),
+            "max_presented_certificates" => limits.max_presented_certificates.to_string(),
+            "max_head_bytes" => limits.max_head_bytes.to_string(),
+            "max_headers" => limits.max_headers.to_string(),
+            "max_body_bytes" => limits.max_body_bytes.to_string(),
+            "max_buffered_bytes" => limits.max_buffered_bytes.to_string(),
+            "handler_max_in_flight" => limits.handler_max_in_flight.to_string(),
+            "handler_max_waiting" => limits.handler_max_waiting.to_string(),
+            "replay_entries" => limits.replay_entries.to_string(),
+            "handshake_timeout_ms" => milliseconds(limits.handshake_timeout),
+            "request_timeout_ms" => milliseconds(limits.request_timeout),
+            "request_head_timeout_ms" => milliseconds(limits.request_head_timeout),
+            "response_timeout_ms" => milliseconds(limits.response_timeout),
+            "handler_timeout_ms" => milliseconds(limits.handler_timeout),
+            _ => return None,
+        })
+    };
+    let texts = keys.iter().filter_map(|key| Some(format!("{key} is now {}", value(key)?)));
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+/// What would help against the refusal of a certificate by this provider. `preset` is that of the provider, if it says what decides: a key
+/// beside it would replace what it says for every profile, so the advice is a profile beside those of the preset.
 pub(super) fn of_certificate(
-    reject: Reject,
+    refusal: &Refusal,
     chain: &[CertificateDer<'_>],
     provider: &Provider,
     preset: Option<&str>,
 ) -> String {
-    let parsed = |der: Option<&CertificateDer<'_>>| {
-        let (_, certificate) = X509Certificate::from_der(der?).ok()?;
-        let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
-        Some((name.map(str::to_owned), shown(&printable_name(certificate.issuer().as_raw()).unwrap_or_default())))
-    };
-    let text = match reject {
-        Reject::IdentityMismatch => match parsed(chain.first()) {
-            Some((Some(name), _)) => format!(
-                "if the sender is {} and this name is the one that it documents, write identity = [{{ subject_cn = {} }}]; \
-                 otherwise the sender must present the certificate of {}",
-                provider.name,
-                Value::String(shown(&name)),
-                provider.name
-            ),
-            _ => "write an identity rule for what the end entity has: its subject, or a name of subjectAltName"
-                .to_owned(),
-        },
-        Reject::UnknownIssuer => match parsed(chain.last()) {
-            Some((_, issuer)) => format!(
+    match refusal.reject {
+        Reject::IdentityMismatch => of_identity(chain.first(), provider, preset),
+        Reject::UnknownIssuer => {
+            let Some(issuer) = chain.last().and_then(issuer) else { return general(refusal.reject) };
+            let write = match preset {
+                Some(preset) => format!(
+                    "{}, with that certificate as its trust_anchors: the key beside preset = replaces the anchors of the preset",
+                    beside(preset)
+                ),
+                None => "add its certificate to trust_anchors".to_owned(),
+            };
+            format!(
                 "the sender must present every intermediate: hookgate completes no chain from trust_anchors, and an intermediate beside its issuer \
                  there is no anchor. If \"{issuer}\" is a new root of the sender, compare its fingerprint with the one that its authority \
-                 publishes, and add its certificate to trust_anchors. {TRUST}"
+                 publishes, and {write}. {TRUST}"
+            )
+        }
+        Reject::BadSignature | Reject::PathTooLong => match preset {
+            Some(preset) => format!(
+                "{}. A key beside preset = counts for every profile of the preset: {} instead. {TRUST}",
+                general(refusal.reject),
+                beside(preset)
             ),
-            None => general(reject),
+            None => format!("{}. {TRUST}", general(refusal.reject)),
         },
-        Reject::BadSignature | Reject::PathTooLong => format!("{}. {TRUST}", general(reject)),
-        Reject::ExtendedKeyUsage => format!(
-            "the sender: obtain a certificate for client authentication; the operator: extended_key_usage = \"ignore\", with which the extension \
-             may list anything, for a sender whose public authority no longer issues clientAuth. {TRUST}"
-        ),
+        Reject::ExtendedKeyUsage => {
+            let write = match preset {
+                Some(preset) => format!(
+                    "{}, with extended_key_usage = \"ignore\": the key beside preset = counts for every profile; in this one the extension may list anything",
+                    beside(preset)
+                ),
+                None => "extended_key_usage = \"ignore\", with which the extension may list anything".to_owned(),
+            };
+            format!(
+                "the sender: obtain a certificate for client authentication; the operator: {write}, for a sender whose public authority no longer \
+                 issues clientAuth. {TRUST}"
+            )
+        }
+        // The sentence begins with the certificate that no list covers.
+        Reject::RevocationUnknown if refusal.detail().starts_with("Certificate 1 of ") => {
+            "the operator: add the list of its issuer to crls; no crl_scope leaves the end entity out".to_owned()
+        }
         other => general(other),
-    };
-    match preset {
-        Some(preset) => format!(
-            "{text}. The preset {preset} says this (hookgate providers {preset}): a key beside preset = replaces what it says, and a \
-             [[provider.profile]] adds to it"
-        ),
-        None => text,
     }
+}
+
+/// What would help if the name of the end entity is none of the provider's.
+fn of_identity(end_entity: Option<&CertificateDer<'_>>, provider: &Provider, preset: Option<&str>) -> String {
+    let name = &provider.name;
+    let rule = match end_entity.map(|der| condition(der)) {
+        Some(Ok(rule)) => rule,
+        Some(Err(why)) => return format!("the sender must present the certificate of {name}: {why}"),
+        None => return general(Reject::IdentityMismatch),
+    };
+    let write = match preset {
+        Some(preset) => format!(
+            "{}, with identity = [{{ {rule} }}]: the key beside preset = replaces the names of the preset, and their senders are refused then",
+            beside(preset)
+        ),
+        None => format!("add {{ {rule} }} to identity"),
+    };
+    format!(
+        "if the sender is {name} and this name is one that it documents, {write}; otherwise the sender must present the certificate of {name}"
+    )
+}
+
+/// A profile that leaves those of the preset as they are.
+fn beside(preset: &str) -> String {
+    format!(
+        "add a [[provider.profile]], with name, trust_anchors and identity, beside those of the preset (hookgate providers {preset} prints these)"
+    )
+}
+
+/// The condition of an identity rule that the subject of this certificate satisfies, as TOML; or why none is advised.
+fn condition(end_entity: &CertificateDer<'_>) -> Result<String, &'static str> {
+    let parsed = X509Certificate::from_der(end_entity).ok().map(|(_, parsed)| parsed);
+    let printed = parsed.as_ref().and_then(|parsed| printable_name(parsed.subject().as_raw())).unwrap_or_default();
+    if printed.is_empty() {
+        return Err("the subject of this one is empty, and a rule for it has to name what its subjectAltName has");
+    }
+    if printed.len() > MAXIMUM_WRITTEN {
+        return Err("the subject of this one is longer than a rule should be");
+    }
+    let name = DistinguishedName::parse(&printed).map_err(|_| "the subject of this one cannot be written as a rule")?;
+    let names = name.attributes().unwrap_or_default();
+    let mut common = names.iter().filter(|(kind, _)| *kind == COMMON_NAME).map(|(_, text)| *text);
+    Ok(match (common.next(), common.next()) {
+        (Some(only), None) if only.chars().all(is_printable) => {
+            format!("subject_cn = {}", Value::String(only.to_owned()))
+        }
+        // With the #hex form of what is no text, and the escapes of what is not printable.
+        _ => format!("subject = {}", Value::String(printed)),
+    })
+}
+
+/// The issuer of a certificate, to be shown.
+fn issuer(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let name = printable_name(parsed.issuer().as_raw()).unwrap_or_default();
+    Some(name.chars().take(MAXIMUM_SHOWN).collect())
 }
 
 /// What the table of reasons says that can be done.
@@ -141,10 +240,13 @@ pub(super) fn general(reject: Reject) -> String {
     let row = reject.row();
     let texts = [("the operator: ", row.for_operator()), ("the sender: ", row.for_peer())];
     let texts = texts.into_iter().filter_map(|(who, text)| Some(format!("{who}{}", text?.trim_end_matches('.'))));
-    texts.collect::<Vec<_>>().join("; ")
+    // A terminal shows no marks of Markdown.
+    texts.collect::<Vec<_>>().join("; ").replace('`', "")
 }
 
-fn shown(text: &str) -> String {
-    let printable = |character: char| if matches!(character, ' '..='~') { character } else { '?' };
-    text.chars().take(MAXIMUM_SHOWN).map(printable).collect()
+fn is_printable(character: char) -> bool {
+    matches!(character, ' '..='~')
 }
+
+#[cfg(test)]
+mod tests;

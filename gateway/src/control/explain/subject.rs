@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use bytes::Bytes;
 use hookgate_core::route::HostPattern;
 use hyper::Request;
@@ -20,7 +20,8 @@ use rustls_pki_types::pem::PemObject as _;
 
 use crate::cli::Explain;
 use crate::config::Config;
-use crate::control::inquiry::{self, Record};
+use crate::control::inquiry::{ControlSocket, DELIVERIES, Record};
+use crate::deliveries::{Answer, Command};
 
 /// The time-out of each system call on the connection to the daemon, which is on this host and answers within two seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +31,9 @@ const ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The bound on a body and on a file with a chain: more than any webhook has, and than `max_presented_bytes` allows.
 const FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The host of a request that names none.
+const ANY_HOST: &str = "localhost";
 
 /// What the command line asks for.
 pub(super) enum Wanted {
@@ -57,13 +61,22 @@ pub(super) struct Subject {
     pub(super) packets_from: Option<IpAddr>,
 }
 
+/// Whether the options name a certificate or a request themselves.
+fn is_described(options: &Explain) -> bool {
+    options.chain.is_some() || options.path.is_some() || options.server_name.is_some()
+}
+
+/// Whether the options ask for the list of the recent refusals, which needs no configuration.
+pub(super) fn is_list(options: &Explain) -> bool {
+    options.what.is_none() && !is_described(options)
+}
+
 /// What the options ask for. Asks the daemon if they name no certificate and no request.
 pub(super) fn find(options: &Explain, config: &Config) -> anyhow::Result<Wanted> {
-    let is_described = options.chain.is_some() || options.path.is_some() || options.server_name.is_some();
     let record = match &options.what {
         Some(wanted) => Some(recorded(config, wanted)?),
-        None if is_described => None,
-        None => return Ok(Wanted::List(ask(config, "recent")?)),
+        None if is_described(options) => None,
+        None => return Ok(Wanted::List(ask(&ControlSocket::of(config), "recent")?)),
     };
     let chain = match (&record, &options.chain) {
         (_, Some(file)) => read_chain(file)?,
@@ -76,6 +89,12 @@ pub(super) fn find(options: &Explain, config: &Config) -> anyhow::Result<Wanted>
     let server_name: Option<Box<str>> = server_name.map(|name| name.to_ascii_lowercase().into());
     let path = options.path.clone().or_else(|| of_record(|record| record.path.as_ref()));
     let method = options.method.clone().or_else(|| of_record(|record| record.method.as_ref()));
+    let is_host_given = options.header.iter().any(|field| field.to_ascii_lowercase().starts_with("host:"));
+    if path.is_some() && server_name.is_none() && record.is_none() && !is_host_given {
+        let hosts = hosts(config);
+        let names: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+        ensure!(names.is_empty(), "write --server-name NAME: the routes have the hosts {}", names.join(", "));
+    }
     let head = path.map(|path| head(options, &path, method.as_deref().unwrap_or("POST"), server_name.as_deref()));
     let body = options.body.as_deref().map(|file| read(file).map(Bytes::from)).transpose()?.unwrap_or_default();
     let address = |text: &String| Some(text.parse::<SocketAddr>().ok()?.ip());
@@ -87,12 +106,16 @@ pub(super) fn find(options: &Explain, config: &Config) -> anyhow::Result<Wanted>
     Ok(Wanted::Subject(Box::new(Subject { record, chain, server_name, head, body, is_whole, from, packets_from })))
 }
 
+/// The hosts that routes name, each once.
+fn hosts(config: &Config) -> Vec<&HostPattern> {
+    let named = config.routes.iter().map(|route| &route.host).filter(|host| **host != HostPattern::Every);
+    named.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// The host of all routes, if they have one and the command line need not say more.
 fn only_host(config: &Config, may_guess: bool) -> Option<String> {
-    let hosts = config.routes.iter().map(|route| &route.host).filter(|host| **host != HostPattern::Every);
-    let hosts: BTreeSet<&HostPattern> = hosts.collect();
-    match hosts.first() {
-        Some(HostPattern::Exact(only)) if may_guess && hosts.len() == 1 => Some(only.to_string()),
+    match hosts(config).as_slice() {
+        [HostPattern::Exact(only)] if may_guess => Some(only.to_string()),
         _ => None,
     }
 }
@@ -110,7 +133,9 @@ fn head(options: &Explain, path: &str, method: &str, server_name: Option<&str>) 
         request = request.header(&name, value.with_context(|| format!("--header {name}: not a field value"))?);
     }
     let (mut head, ()) = request.body(()).context("--method or --path is not well-formed")?.into_parts();
-    if let Some(name) = server_name.filter(|_| !head.headers.contains_key(HOST)) {
+    // Without a server name, no route has a host, and any is as good.
+    let name = server_name.unwrap_or(ANY_HOST);
+    if !head.headers.contains_key(HOST) {
         head.headers.insert(HOST, HeaderValue::try_from(name).context("--server-name is no host")?);
     }
     Ok(head)
@@ -142,8 +167,16 @@ fn recorded(config: &Config, wanted: &str) -> anyhow::Result<Record> {
         wanted.len() >= 32 && wanted.bytes().all(is_plausible),
         "{wanted} is neither a request id (32 hexadecimal digits), nor a SHA-256 fingerprint (64), nor a reason (docs/reasons.md)"
     );
-    let mut found = ask(config, &format!("refused {wanted}"))?;
+    let socket = ControlSocket::of(config);
+    let found = ask(&socket, &format!("refused {wanted}"));
+    let mut found =
+        found.map_err(|error| anyhow!("{error:#}; --chain FILE explains a certificate without a daemon"))?;
     let Some(record) = found.pop() else {
+        if is_stored(&socket, wanted) {
+            bail!(
+                "this request was not refused: its delivery is stored, and what became of it is in hookgate deliveries show {wanted}"
+            );
+        }
         bail!(
             "the daemon keeps no refusal with this id or fingerprint: it was answered, or newer refusals have replaced it, or the daemon was \
              restarted; hookgate explain lists what is kept, and --chain FILE explains a certificate"
@@ -153,9 +186,14 @@ fn recorded(config: &Config, wanted: &str) -> anyhow::Result<Record> {
 }
 
 /// The answer of the daemon.
-fn ask(config: &Config, question: &str) -> anyhow::Result<Vec<Record>> {
-    let path = inquiry::path(config);
-    let answer = inquiry::ask(&path, question, ANSWER_BYTES, PATIENCE)
-        .with_context(|| format!("{}; without a daemon, use --chain FILE", inquiry::absence(config, &path)))?;
-    serde_json::from_slice(&answer).with_context(|| format!("{} gave an answer of another version", path.display()))
+pub(super) fn ask(socket: &ControlSocket, question: &str) -> anyhow::Result<Vec<Record>> {
+    let answer = socket.ask(question, ANSWER_BYTES, PATIENCE)?;
+    serde_json::from_slice(&answer).with_context(|| socket.other_version())
+}
+
+/// Whether the delivery of this request is stored.
+fn is_stored(socket: &ControlSocket, id: &str) -> bool {
+    let command = serde_json::to_string(&Command::Show { id: id.to_owned(), body: false });
+    let answer = command.ok().and_then(|text| socket.ask(&format!("{DELIVERIES} {text}"), ANSWER_BYTES, PATIENCE).ok());
+    answer.is_some_and(|answer| matches!(serde_json::from_slice(&answer), Ok(Answer::Delivery(_))))
 }

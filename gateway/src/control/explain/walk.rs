@@ -31,6 +31,8 @@ pub(super) struct Walk<'a> {
     pub(super) subject: &'a Subject,
     pub(super) now: UnixTime,
     pub(super) limits: Limits,
+    /// Whether the file was written after the daemon refused the subject.
+    pub(super) is_changed: bool,
     /// By provider.
     pub(super) names: &'a [Arc<str>],
 }
@@ -49,23 +51,21 @@ pub(super) struct Unrouted {
 impl Walk<'_> {
     /// What every stage says, in the order of the way.
     pub(super) fn steps(&self) -> Vec<Step> {
-        let of_record = self.of_record();
-        let before = of_record.as_ref().is_some_and(|(stage, _)| *stage < Stage::Route);
-        let is_of_auth = of_record.as_ref().is_some_and(|(stage, _)| *stage == Stage::Auth);
-        let (before, after) = if before { (of_record, None) } else { (None, of_record) };
-        let mut steps = vec![self.filter_step()];
         let (tls, site) = self.tls();
-        steps.push(tls);
         let route = if site.is_some() { self.route() } else { Ok(None) };
         let route_id = route.as_ref().ok().and_then(|found| *found);
         let (identity, proven) = self.identity(site, &route);
-        steps.push(identity);
+        let (admission, provider) = self.admission(route_id, &proven);
+        let of_record = self.of_record(route_id, provider);
+        let before = of_record.as_ref().is_some_and(|(stage, _)| *stage < Stage::Route);
+        let is_of_auth = of_record.as_ref().is_some_and(|(stage, _)| *stage == Stage::Auth);
+        let (before, after) = if before { (of_record, None) } else { (None, of_record) };
+        let mut steps = vec![self.filter_step(), tls, identity];
         steps.extend(before.map(|(_, step)| step));
         steps.push(match site {
             Some(_) => self.route_step(route),
             None => Step::new("route", Verdict::Skipped, "No route has this server name."),
         });
-        let (admission, provider) = self.admission(route_id, &proven);
         steps.push(admission);
         if !is_of_auth {
             steps.push(self.auth(route_id, provider));
@@ -329,13 +329,14 @@ impl Walk<'_> {
         }
     }
 
-    /// What the daemon said at a stage that cannot be asked again without the request.
-    fn of_record(&self) -> Option<(Stage, Step)> {
+    /// What the daemon said at a stage that cannot be asked again without the request. `None` if it is asked, or if what it refused for is no
+    /// longer demanded of `provider` on `route`.
+    fn of_record(&self, route: Option<RouteId>, provider: Option<ProviderId>) -> Option<(Stage, Step)> {
         let record = self.subject.record.as_ref()?;
         let reject = Reject::of_reason(&record.reason)?;
         let is_asked = match reject.stage() {
             Stage::Identity | Stage::Admission | Stage::Route => true,
-            Stage::Auth => self.subject.is_whole,
+            Stage::Auth => self.subject.is_whole || !self.demands(reject, route, provider),
             Stage::Tls => reject == Reject::UnknownServerName,
             Stage::Accept | Stage::Proxy | Stage::Http | Stage::Upstream => false,
         };
@@ -345,13 +346,29 @@ impl Walk<'_> {
         let refusal = Refusal::new(reject, record.explanation.as_str());
         let stage = reject.stage();
         let mut step = Step::refused(stage.label(), &refusal, self.place_of_record(&refusal));
-        if reject == Reject::HeadTooLarge {
-            let (bytes, fields) = (self.limits.max_head_bytes, self.limits.max_headers);
-            step.said.remedy = Some(format!(
-                "the sender: send less; the operator: raise max_head_bytes (now {bytes}) or max_headers (now {fields}), whichever the head exceeds"
-            ));
+        let now = match remedy::owner(reject) {
+            Owner::Section(_, keys) => remedy::now(keys, &self.limits),
+            _ => String::new(),
+        };
+        let remedy = step.said.remedy.as_mut().filter(|_| !now.is_empty());
+        remedy.into_iter().for_each(|remedy| *remedy = format!("{remedy} ({now})"));
+        if self.is_changed {
+            let now = if now.is_empty() { String::new() } else { format!("; {now}") };
+            step.said.verdict = Verdict::Unknown;
+            step.said.text = format!(
+                "{} The daemon said so before this file was changed, and keeps nothing by which this can be judged again{now}.",
+                record.explanation
+            );
         }
         Some((stage, step))
+    }
+
+    /// Whether a request to `route`, as `provider` or its first one, can still be refused for this reason of the stage `auth`.
+    fn demands(&self, reject: Reject, route: Option<RouteId>, provider: Option<ProviderId>) -> bool {
+        let Some(route) = route else { return true };
+        let provider = provider.or_else(|| self.snapshot.routes.route(route).providers.first().copied());
+        let policy = provider.and_then(|provider| self.snapshot.demands.of(route, provider));
+        policy.is_none_or(|policy| policy.can_refuse_for(reject))
     }
 
     /// The place of what decided about the recorded refusal.

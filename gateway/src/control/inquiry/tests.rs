@@ -45,13 +45,14 @@ fn a_question_has_an_answer_and_a_silent_client_keeps_nobody_waiting_for_long() 
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         tokio::spawn(inquiry.serve());
         let asked = tokio::task::spawn_blocking(move || {
-            let _silent = Client::connect(&path).unwrap();
-            (
-                ask(&path, "recent\n"),
-                ask(&path, "refused ABC\n"),
-                ask(&path, "refused abd\n"),
-                ask(&path, &"x".repeat(QUESTION_BYTES)),
-            )
+            // As many as are served at once but for one, and none of them keeps this one waiting.
+            let _silent: Vec<Client> = (1..AT_ONCE).map(|_| Client::connect(&path).unwrap()).collect();
+            let begun = std::time::Instant::now();
+            let all = ask(&path, "recent\n");
+            assert!(begun.elapsed() < LIMIT / 2, "{:?}", begun.elapsed());
+            // One more, and it is answered when one of them is given up.
+            let _last = Client::connect(&path).unwrap();
+            (all, ask(&path, "refused ABC\n"), ask(&path, "refused abd\n"), ask(&path, &"x".repeat(QUESTION_BYTES)))
         });
         let (all, found, other, nonsense) = asked.await.unwrap();
         assert_eq!(all.len(), 1);
@@ -60,4 +61,19 @@ fn a_question_has_an_answer_and_a_silent_client_keeps_nobody_waiting_for_long() 
         assert_eq!(Record { certificates: Vec::new(), ..found[0].clone() }, all[0]);
         assert!(other.is_empty() && nonsense.is_empty());
     });
+}
+
+/// A daemon that accepts, and says nothing.
+#[test]
+fn a_daemon_that_does_not_answer_in_time_is_called_busy() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("broken.toml");
+    fs::write(&file, format!("[state]\ndirectory = \"{}\"\n[listen]\nports = 1\n", directory.path().display()))
+        .unwrap();
+    let socket = ControlSocket::of_erroneous(&file);
+    let ask = || socket.ask("recent", 10, Duration::from_secs(1)).unwrap_err();
+    assert!(format!("{:#}", ask()).starts_with("no daemon answers at "), "{:#}", ask());
+    let _silent = StdListener::bind(directory.path().join(NAME)).unwrap();
+    let error = format!("{:#}", ask());
+    assert!(error.contains("control.sock is busy: it gave no answer within 1 s; try again"), "{error}");
 }

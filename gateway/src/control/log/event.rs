@@ -28,6 +28,13 @@ pub(super) const MAXIMUM_VALUE_BYTES: usize = 8 * 1024;
 /// Most bytes of the message of a library. It may quote what a peer sent, such as a server name of 64 KiB.
 pub(super) const MAXIMUM_LIBRARY_BYTES: usize = 512;
 
+/// The name of every event of a library, and the value of its field `cause`.
+const LIBRARY_EVENT: &str = "library message";
+const LIBRARY: &str = "library";
+
+/// What the targets of hookgate's own events begin with.
+const OWN_TARGETS: &str = "hookgate";
+
 /// Separates the fields of an entry on its way to the thread that sends it. No field contains it.
 pub(super) const SEPARATOR: char = '\0';
 
@@ -67,10 +74,11 @@ impl Buffers {
         [&mut *message, fields, entry, whole].into_iter().for_each(String::clear);
         let mut visitor = Fields { format, message, fields, entry, value, is_of_library: false };
         event.record(&mut visitor);
-        let is_of_library = visitor.is_of_library;
-        if is_of_library {
-            let end = beginning(message, MAXIMUM_LIBRARY_BYTES).len();
-            message.truncate(end);
+        // Its message may quote a peer, so it is a value, and not the name of the event.
+        if visitor.is_of_library || !event.metadata().target().starts_with(OWN_TARGETS) {
+            let text = std::mem::replace(&mut *visitor.message, LIBRARY_EVENT.to_owned());
+            visitor.add("cause", LIBRARY);
+            visitor.add("detail", beginning(&text, MAXIMUM_LIBRARY_BYTES));
         }
         let level = *event.metadata().level();
         match format {
@@ -79,7 +87,7 @@ impl Buffers {
                 whole.push_str(if matches!(level, Level::INFO | Level::WARN) { "  " } else { " " });
                 whole.push_str(level.as_str());
                 whole.push(' ');
-                push_message(message, !is_of_library, whole);
+                push_message(message, whole);
                 whole.push_str(fields);
                 whole.push('\n');
             }
@@ -95,7 +103,7 @@ impl Buffers {
             }
             LogFormat::Journal => {
                 value.clear();
-                push_message(message, !is_of_library, value);
+                push_message(message, value);
                 value.push_str(fields);
                 // `journalctl` shows nothing but MESSAGE by default.
                 push_entry("MESSAGE", value, whole);
@@ -125,12 +133,21 @@ struct Fields<'b> {
 impl Fields<'_> {
     /// Adds a value that is text.
     fn add_text(&mut self, field: &Field, value: &str) {
-        let Some(name) = self.name_of(field) else {
-            if field.name() == "message" {
-                self.message.push_str(value);
-            }
-            return;
-        };
+        match self.name_of(field) {
+            Some(name) => self.add_value(name, value),
+            None if field.name() == "message" => self.message.push_str(value),
+            None => {}
+        }
+    }
+
+    /// Adds a field that the event has not itself.
+    fn add(&mut self, name: &'static str, value: &str) {
+        self.begin(name);
+        self.add_value(name, value);
+    }
+
+    /// The text after the name, which has begun.
+    fn add_value(&mut self, name: &'static str, value: &str) {
         let value = beginning(value, MAXIMUM_VALUE_BYTES);
         match self.format {
             LogFormat::Json => push_quoted(value, self.fields),
@@ -164,6 +181,12 @@ impl Fields<'_> {
             self.is_of_library = true;
             return None;
         }
+        self.begin(name);
+        Some(name)
+    }
+
+    /// Begins a field in the line.
+    fn begin(&mut self, name: &'static str) {
         let (before, after) = if self.format == LogFormat::Json { (",\"", "\":") } else { (" ", "=") };
         self.fields.push_str(before);
         self.fields.push_str(name);
@@ -171,7 +194,6 @@ impl Fields<'_> {
             self.fields.push('_');
         }
         self.fields.push_str(after);
-        Some(name)
     }
 }
 
@@ -320,15 +342,15 @@ fn push_escaped(letter: char, text: &mut String) {
     }
 }
 
-/// Appends a message, with everything escaped that is not printable. The line breaks and tabs of an `own` message stay: the kernel's verifier
-/// explains itself in many lines. Those of a library's message may be a peer's.
-fn push_message(message: &str, own: bool, text: &mut String) {
+/// Appends the message of an event of hookgate, with everything escaped that is not printable. Line breaks and tabs stay: the kernel's verifier
+/// explains itself in many lines.
+fn push_message(message: &str, text: &mut String) {
     if message.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return text.push_str(message);
     }
     for letter in message.chars() {
         match letter {
-            '\n' | '\t' if own => text.push(letter),
+            '\n' | '\t' => text.push(letter),
             letter if is_printable(letter) => text.push(letter),
             letter => push_escaped(letter, text),
         }

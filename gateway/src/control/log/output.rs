@@ -11,13 +11,13 @@ use super::event::SEPARATOR;
 use super::queue::Batch;
 
 /// Where the journal takes entries (sd_journal_send(3)).
-pub(super) const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+pub(in crate::control) const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 
 /// So many bytes are written at once at most: as much as a pipe takes in one piece.
 const MAXIMUM_WRITE_BYTES: usize = 64 * 1024;
 
 /// Whether this host has a journal.
-pub(super) fn has_journal() -> bool {
+pub(in crate::control) fn has_journal() -> bool {
     Path::new(JOURNAL_SOCKET).exists()
 }
 

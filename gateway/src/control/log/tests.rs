@@ -247,17 +247,23 @@ fn names_are_ones_that_the_journal_takes() {
 }
 
 #[test]
-fn the_message_of_a_library_is_bounded() {
-    let name = format!("a\nb{}", "a".repeat(64 * 1024));
+fn the_message_of_a_library_is_a_bounded_value() {
+    let name = format!("a\" reason=no_route\nb{}", "a".repeat(64 * 1024));
     let expected = format!("Illegal SNI hostname received {name}")[..MAXIMUM_LIBRARY_BYTES].to_owned();
     // As `tracing-log` passes on what a library says.
     let log = || tracing::info!(target: "log", { log.target = "rustls::msgs" }, "Illegal SNI hostname received {name}");
-    assert_eq!(object(log)["event"], *expected);
-    let escaped = expected.replace('\n', "\\n");
-    assert_eq!(line(log), escaped);
+    let json = object(log);
+    assert_eq!([&json["event"], &json["cause"], &json["detail"]], ["library message", "library", &*expected]);
+    let escaped = expected.replace('"', "\\\"").replace('\n', "\\n");
+    let whole = format!("library message cause=library detail=\"{escaped}\"");
+    assert_eq!(line(log), whole);
     let fields = entry(log);
     let value = |name: &str| fields.iter().find(|(found, _)| found == name).unwrap().1.clone();
-    assert_eq!([value("MESSAGE"), value("HOOKGATE_EVENT")], [escaped, expected]);
+    assert_eq!([value("MESSAGE"), value("HOOKGATE_EVENT")], [whole, "library message".to_owned()]);
+    assert_eq!([value("HOOKGATE_CAUSE"), value("HOOKGATE_DETAIL")], ["library".to_owned(), expected]);
+    // One that uses `tracing` itself.
+    let line = line(|| tracing::warn!(target: "h2::codec", frame = 7, "peer said x"));
+    assert_eq!(line, "library message frame=7 cause=library detail=\"peer said x\"");
 }
 
 fn losses(queue: &Queue, limiter: &Arc<Limiter>, failures: &Failures) -> Losses {

@@ -227,6 +227,14 @@ fn apart(chain: &Pending, provider: &Written, (name, profile): (&str, &Table), l
 fn missing_issuer(end_entity: &[u8]) -> String {
     let parsed = X509Certificate::from_der(end_entity);
     let issuer = parsed.map(|(_, parsed)| shown(parsed.issuer())).unwrap_or_default();
+    if is_self_issued(end_entity) {
+        return format!(
+            "the certificate of the sender, \"{issuer}\", is self-signed, so no authority vouches for it. If the sender documents that, compare its \
+             SHA-256 with the one that it publishes, save it, and name it as a trust anchor of a profile of its own, with certificate_sha256 in its \
+             identity: {}",
+            describe(end_entity)
+        );
+    }
     format!(
         "the sender presented no certificate of the issuer of its certificate, \"{issuer}\": tell the sender to send this intermediate with its \
          certificate; there is nothing to trust before it does"

@@ -24,8 +24,8 @@ pub(in crate::control) enum Subject {
     },
     /// A trust anchor.
     TrustAnchor { provider: Arc<str>, anchor: String },
-    /// A revocation list.
-    RevocationList { provider: Arc<str>, issuer: String },
+    /// A revocation list, and its file unless it was fetched.
+    RevocationList { provider: Arc<str>, issuer: String, file: Option<String> },
     /// The newest client certificate that was seen from a provider.
     Client { provider: Arc<str> },
     /// A profile that ends (`until`), and whose chains still arrive.
@@ -47,7 +47,7 @@ impl Subject {
             Self::TrustAnchor { provider, anchor } => {
                 Some(DateSeries::TrustAnchor { provider: provider.to_string(), name: anchor.clone() })
             }
-            Self::RevocationList { provider, issuer } => {
+            Self::RevocationList { provider, issuer, .. } => {
                 Some(DateSeries::RevocationList { provider: provider.to_string(), issuer: issuer.clone() })
             }
             Self::Server { .. } | Self::Client { .. } | Self::Overlap { .. } | Self::Lenient { .. } => None,
@@ -138,8 +138,8 @@ impl Subject {
                 ..Fields::default()
             },
             Self::TrustAnchor { provider, anchor } => Fields { subject: Some(anchor), ..of("trust_anchor", provider) },
-            Self::RevocationList { provider, issuer } => {
-                Fields { subject: Some(issuer), ..of("revocation_list", provider) }
+            Self::RevocationList { provider, issuer, file } => {
+                Fields { subject: Some(issuer), file: file.as_deref(), ..of("revocation_list", provider) }
             }
             Self::Client { provider } => of("client_certificate", provider),
             Self::Overlap { provider, profile, anchor, .. } => {
@@ -172,13 +172,15 @@ impl fmt::Display for Notice {
                 formatter,
                 "the trust anchor {anchor} of {provider} {when}: ask the sender for its successor, and add it to trust_anchors before that day"
             ),
-            Subject::RevocationList { provider, issuer } if ended => write!(
+            Subject::RevocationList { provider, issuer, file } if ended => write!(
                 formatter,
-                "the revocation list of {issuer} for {provider} {when}: certificates of that issuer are refused until the current list is in its place"
+                "the revocation list of {issuer} for {provider}{} {when}: certificates of that issuer are refused until the current list is in its place",
+                in_file(file.as_deref())
             ),
-            Subject::RevocationList { provider, issuer } => write!(
+            Subject::RevocationList { provider, issuer, file } => write!(
                 formatter,
-                "the revocation list of {issuer} for {provider} {when}: fetch the current one, or every certificate of that issuer is refused from then on"
+                "the revocation list of {issuer} for {provider}{} {when}: fetch the current one, or every certificate of that issuer is refused from then on",
+                in_file(file.as_deref())
             ),
             Subject::Client { provider } => write!(
                 formatter,
@@ -212,6 +214,10 @@ impl fmt::Display for Notice {
             }
         }
     }
+}
+
+fn in_file(file: Option<&str>) -> String {
+    file.map(|file| format!(" ({file})")).unwrap_or_default()
 }
 
 fn sunset_of_client_auth(ended: bool) -> String {

@@ -49,7 +49,7 @@ fn row(subject: &Subject) -> (&'static str, String, Option<String>) {
         Subject::Server { name, position: 1, .. } => ("server certificate", name.clone(), None),
         Subject::Server { name, position, .. } => ("intermediate", format!("{name}, certificate {position}"), None),
         Subject::TrustAnchor { provider, anchor } => ("trust anchor", anchor.clone(), of(provider)),
-        Subject::RevocationList { provider, issuer } => ("revocation list", issuer.clone(), of(provider)),
+        Subject::RevocationList { provider, issuer, .. } => ("revocation list", issuer.clone(), of(provider)),
         Subject::Client { provider } => ("client certificate", "the newest that was seen".to_owned(), of(provider)),
         Subject::Overlap { provider, profile, anchor, .. } => {
             ("profile in use", format!("{profile} (anchor {anchor})"), of(provider))

@@ -71,7 +71,7 @@ fn a_revocation_list_is_announced_when_half_of_its_lifetime_is_over() {
         let list = hookgate_core::identity::RevocationList::from_der(params.signed_by(&root.0).unwrap().der()).unwrap();
         let revocation = Some(RevocationLists::new(vec![list], Default::default()));
         let profile = Profile { revocation, ..root.profile("a", None) };
-        let dates = of_profile(&"x".into(), &profile);
+        let dates = of_profile(&"x".into(), &profile, &ListFiles::default());
         let lists: Vec<_> =
             dates.iter().filter(|date| matches!(date.subject, Subject::RevocationList { .. })).collect();
         assert_eq!(hours(lists[0], -40..2), expected, "{days} days");
@@ -142,7 +142,7 @@ fn adopt(rotation: &mut Rotation, generation: u64, profiles: Vec<Profile>) -> Id
     let limits = ChainLimits { max_certificates: 8, max_bytes: 32 * 1024 };
     let cache = Arc::new(ChainCache::new(8, Duration::from_secs(3600)));
     let identity = Identity::new(generation, Arc::new([provider]), cache, limits).after(rotation.sightings());
-    rotation.adopt(Vec::new(), &identity);
+    rotation.adopt(Vec::new(), ListFiles::default(), &identity);
     identity
 }
 
@@ -231,8 +231,13 @@ fn a_client_certificate_without_a_newer_one_is_announced() {
 #[test]
 fn each_end_says_what_it_is_and_what_to_do() {
     let provider: Arc<str> = "pagerduty".into();
-    let list = Subject::RevocationList { provider: Arc::clone(&provider), issuer: "CN=Issuing CA".to_owned() };
-    let anchor = Subject::TrustAnchor { provider, anchor: "Root (00112233)".to_owned() };
+    let list = |file: Option<&str>| Subject::RevocationList {
+        provider: Arc::clone(&provider),
+        issuer: "CN=Issuing CA".to_owned(),
+        file: file.map(str::to_owned),
+    };
+    let (fetched, list) = (list(None), list(Some("/etc/hookgate/ca.crl")));
+    let anchor = Subject::TrustAnchor { provider: Arc::clone(&provider), anchor: "Root (00112233)".to_owned() };
     let check = |subject: &Subject, left: i64, words: &[&str]| {
         let notice = Notice { subject: subject.clone(), until: NOW.checked_add_signed(left).unwrap(), now: NOW };
         let text = notice.to_string();
@@ -248,8 +253,12 @@ fn each_end_says_what_it_is_and_what_to_do() {
     check(&server(0).subject, 47 * hours, &["in 1 day:"]);
     check(&server(0).subject, 23 * hours, &["in 23 hours:"]);
     check(&server(0).subject, 0, &["ended on 2026-11-18: senders refuse it"]);
-    check(&list, 3 * 24 * hours, &["revocation list of CN=Issuing CA for pagerduty ends", "fetch the current one"]);
-    check(&list, -hours, &["ended on 2026-11-18: certificates of that issuer are refused"]);
+    check(&fetched, 3 * 24 * hours, &["revocation list of CN=Issuing CA for pagerduty ends", "fetch the current one"]);
+    check(
+        &list,
+        -hours,
+        &["for pagerduty (/etc/hookgate/ca.crl) ended on 2026-11-18: certificates of that issuer are refused"],
+    );
     check(&anchor, 29 * 24 * hours, &["trust anchor Root (00112233) of pagerduty ends on 2026-12-17", "trust_anchors"]);
     check(&anchor, -hours, &["trusted as long as it is configured"]);
 }

@@ -483,3 +483,29 @@ fn eight_proofs_are_the_most() {
     let error = ProofPolicy::any(vec![nested(), nested(), nested()]).unwrap_err();
     assert_eq!(error, ProofPolicyError::TooMany { count: 9 });
 }
+
+#[test]
+fn a_policy_refuses_for_what_it_demands_alone() {
+    let policies = [
+        (ProofPolicy::all(vec![one_token()]), Reject::TokenExpired),
+        (ProofPolicy::all(vec![one_parameter()]), Reject::SessionParameterMissing),
+        (ProofPolicy::any(vec![one_signature()]), Reject::SignatureMissing),
+        (ProofPolicy::all(vec![one_secret()]), Reject::SecretMismatch),
+        (ProofPolicy::all(vec![one_user()]), Reject::CredentialsMissing),
+    ];
+    let policies = policies.map(|(policy, reject)| (policy.unwrap(), reject));
+    for (index, (policy, _)) in policies.iter().enumerate() {
+        for (other, (_, reject)) in policies.iter().enumerate() {
+            assert_eq!(policy.can_refuse_for(*reject), index == other, "{reject:?}");
+        }
+        assert!(policy.can_refuse_for(Reject::KeysUnavailable) && !policy.can_refuse_for(Reject::DuplicateDelivery));
+    }
+    let alone = ProofPolicy::certificate_alone();
+    assert!(!alone.can_refuse_for(Reject::KeysUnavailable) && !alone.can_refuse_for(Reject::BodyNotJson));
+    let ids = vec![DeliveryId::Header(HeaderName::from_static("x-id"))];
+    let remembering = alone.with_replay(replay(ids, 60)).unwrap();
+    assert!(remembering.can_refuse_for(Reject::DeliveryIdMissing) && remembering.can_refuse_for(Reject::BodyNotJson));
+    assert!(!remembering.can_refuse_for(Reject::SignatureMissing));
+    // What belongs to no proof is always possible.
+    assert!(remembering.can_refuse_for(Reject::StateUnavailable) && remembering.can_refuse_for(Reject::BodyTooLarge));
+}

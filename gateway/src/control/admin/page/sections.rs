@@ -143,7 +143,11 @@ fn refusals(refusals: &[RefusalFacts], now: u64) -> Markup {
                         ", to act: " (refusal.blame)
                     }
                 }
-                td class="longest" { (refusal.explanation) }
+                td class="longest" {
+                    (refusal.explanation)
+                    br; small { "certificate: " (certificate(refusal)) }
+                    br; small { code { "hookgate explain " (what_to_explain(refusal)) } }
+                }
                 td class="short" {
                     @if refusal.providers.is_empty() { "unknown" } @else { (refusal.providers.join(", ")) }
                     br;
@@ -151,23 +155,26 @@ fn refusals(refusals: &[RefusalFacts], now: u64) -> Markup {
                     @if let Some(path) = &refusal.path {
                         br; small { (refusal.method.as_deref().unwrap_or_default()) " " code { (path) } }
                     }
-                }
-                td class="short" {
-                    code { (refusal.peer) }
+                    br; code { (refusal.peer) }
                     @if let Some(name) = &refusal.server_name { br; small { "for " (name) } }
-                    @if let Some(id) = &refusal.request_id { br; small { "request " code { (id) } } }
                 }
-                td class="long" { (certificate(refusal)) }
             }
         }
     };
-    let columns = ["time", "reason", "explanation", "provider, route, path", "peer, request", "certificate"];
+    let columns = ["time", "reason", "explanation, certificate", "provider, route, peer"];
     html! {
         @if refusals.is_empty() { p { "No refusal since the start." } }
         @else {
-            (table(&format!("{}, the newest first", counted(refusals.len(), "refusal")), &columns, &rows))
+            div class="stacked" {
+                (table(&format!("{}, the newest first", counted(refusals.len(), "refusal")), &columns, &rows))
+            }
         }
     }
+}
+
+/// What `hookgate explain` knows the refusal by: of a handshake without a certificate, its reason.
+fn what_to_explain(refusal: &RefusalFacts) -> &str {
+    refusal.request_id.as_deref().or(refusal.fingerprint.as_deref()).unwrap_or(&refusal.reason)
 }
 
 fn certificate(refusal: &RefusalFacts) -> Markup {
@@ -176,8 +183,8 @@ fn certificate(refusal: &RefusalFacts) -> Markup {
             (None, None, None) => "none",
             (subject, issuer, fingerprint) => {
                 @if let Some(subject) = subject { code { (subject) } }
-                @if let Some(issuer) = issuer { br; small { "issued by " code { (issuer) } } }
-                @if let Some(fingerprint) = fingerprint { br; small { "SHA-256 " (fingerprint) } }
+                @if let Some(issuer) = issuer { ", issued by " code { (issuer) } }
+                @if let Some(fingerprint) = fingerprint { ", SHA-256 " (fingerprint) }
             }
         }
     }

@@ -239,3 +239,11 @@ fn a_name_of_a_peer_is_shown_as_printable_text() {
     assert_eq!(shown_of("a\u{1b}[2J\"é\n\\"), "CN=a\\1B[2J\\\"\\C3\\A9\\0A\\\\");
     assert_eq!(shown_of(&"x".repeat(500)).len(), MAXIMUM_SHOWN);
 }
+
+#[test]
+fn nobody_is_told_to_send_the_issuer_of_a_self_signed_certificate() {
+    let alone = authority("alone", None);
+    let advice = advise(&pending(vec![alone.der().clone()], None), None);
+    assert!(advice.check.contains("\"CN=alone\", is self-signed") && advice.blocks.is_empty(), "{}", advice.check);
+    assert!(!advice.check.contains("intermediate"), "{}", advice.check);
+}
