@@ -189,8 +189,8 @@ pub fn provider() -> CryptoProvider {
 /// The provider of handshakes under `policy` with these groups, the first preferred. Groups that this build lacks are left out.
 pub fn provider_for(policy: TlsPolicy, groups: &[KeyExchange]) -> CryptoProvider {
     if cfg!(feature = "aws-lc") {
-        // For the first key of a process, aws-lc gathers entropy, which takes 30 to 60 ms of CPU. Do it now, not in a handshake. If it
-        // fails, every handshake fails with an error.
+        // For the first key of a process, aws-lc gathers entropy: 30 to 60 ms of CPU if it was built to take the jitter of the CPU too, which
+        // `.cargo/config.toml` leaves out. Do it now, not in a handshake. If it fails, every handshake fails with an error.
         drop(library::kx_group::X25519.start());
     }
     let mut provider = CryptoProvider {
