@@ -31,6 +31,9 @@ const VERSION: i64 = 2;
 /// How long another process may hold the database, as the one before a restart does while it ends.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long an expired delivery stays, in seconds: for so much the clock may be ahead for a while, and a copy is a duplicate when it is right again.
+const GRACE_SECONDS: i64 = 86_400;
+
 /// How often expired deliveries are removed, in seconds.
 const CLEAN_UP_SECONDS: u64 = 60;
 
@@ -164,20 +167,25 @@ impl Database {
             return Err(failed(rusqlite::Error::SqliteFailure(damage, Some(checked))));
         }
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES).map_err(failed)?;
+        if version == VERSION {
+            // A full disk takes no write.
+            return Ok(());
+        }
         let tables = [SCHEMA, spool::SCHEMA].concat();
         let make = format!("BEGIN IMMEDIATE; {tables} PRAGMA user_version = {VERSION}; COMMIT;");
         connection.execute_batch(&make).map_err(failed)
     }
 
-    /// What has not expired.
+    /// What has not expired, and then what has expired lately.
     fn load(&mut self, now: UnixTime) -> rusqlite::Result<Vec<KeptDelivery>> {
-        let mut statement = self.connection.prepare("SELECT digest, until FROM delivery WHERE until >= ?1")?;
+        let mut statement =
+            self.connection.prepare("SELECT digest, until FROM delivery WHERE until >= ?1 ORDER BY until DESC")?;
         let kept = |row: &rusqlite::Row<'_>| {
             let until: i64 = row.get(1)?;
-            // Not negative, because it is no earlier than now.
+            // Not negative, because it is hardly earlier than now.
             Ok(KeptDelivery { digest: row.get(0)?, until: u64::try_from(until).unwrap_or(0) })
         };
-        statement.query_map([seconds(now)], kept)?.collect()
+        statement.query_map([seconds(now) - GRACE_SECONDS], kept)?.collect()
     }
 
     /// Keeps `deliveries` in one transaction, and removes expired ones once a minute. When this returns, they survive a power failure.
@@ -219,7 +227,7 @@ impl Database {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let made = changes(&transaction)?;
             if cleans_up {
-                transaction.execute("DELETE FROM delivery WHERE until < ?1", [seconds(now)])?;
+                transaction.execute("DELETE FROM delivery WHERE until < ?1", [seconds(now) - GRACE_SECONDS])?;
             }
             transaction.commit()?;
             Ok(made)

@@ -27,6 +27,13 @@ use hookgate_core::limits::CLIENT_HELLO_BYTES;
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_io::{Socket, submit_queued};
 
+/// The longest record: header, 16 KiB, and what a suite adds (RFC 8446, 5.2).
+const LARGEST_RECORD: usize = 5 + 16 * 1024 + 256;
+
+/// What a peer may send without content: key updates, empty records, and what encryption adds to very small ones. rustls bounds how many such
+/// records come in a row, and one byte begins a new row. A receive that ends within a record counts until the record is whole.
+const CONTENTLESS_BYTES: usize = 3 * LARGEST_RECORD;
+
 /// Ciphertext that may wait for the kernel before writers wait too, in bytes: four TLS records.
 const QUEUE_MAX: usize = 64 * 1024;
 
@@ -204,6 +211,9 @@ impl Hello {
             ended: false,
             alerted: false,
             read: 0,
+            is_admitted: false,
+            without_content: 0,
+            yields: false,
         };
         let outcome = stream.handshake(&mut intake).await;
         match outcome {
@@ -233,10 +243,18 @@ pub struct TlsStream {
     alerted: bool,
     /// Plaintext bytes handed to the reader.
     read: u64,
+    /// The chain of the peer is admitted.
+    is_admitted: bool,
+    /// Bytes that the peer has sent, without the plaintext in them; of an admitted one, since there was some.
+    without_content: usize,
+    /// The last receives had no content.
+    yields: bool,
 }
 
 impl TlsStream {
     async fn handshake(&mut self, intake: &mut Intake<'_>) -> Result<(), HandshakeError> {
+        // What came with the ClientHello is with rustls already: perhaps an alert, or what no client sends there.
+        self.process()?;
         loop {
             self.decrypt()?;
             self.encrypt()?;
@@ -261,16 +279,45 @@ impl TlsStream {
         while !self.socket.buffered().is_empty() && self.connection.wants_read() {
             let count = self.connection.read_tls(&mut self.socket.buffered())?;
             self.socket.consume(count);
-            let (_, refusal) =
-                observe(|| self.connection.process_new_packets()).map_err(|(error, refusal)| match refusal {
-                    Some(refusal) => HandshakeError::Refused(refusal),
-                    None => error.into(),
-                })?;
-            if let Some(refusal) = refusal {
-                self.refused = Some(refusal);
-            }
+            self.process()?;
         }
         Ok(())
+    }
+
+    /// Lets rustls look at what it has.
+    fn process(&mut self) -> Result<(), HandshakeError> {
+        let (_, refusal) =
+            observe(|| self.connection.process_new_packets()).map_err(|(error, refusal)| match refusal {
+                Some(refusal) => HandshakeError::Refused(refusal),
+                None => error.into(),
+            })?;
+        if let Some(refusal) = refusal {
+            self.refused = Some(refusal);
+        }
+        Ok(())
+    }
+
+    /// Counts a receive that is decrypted.
+    ///
+    /// # Errors
+    ///
+    /// The peer has sent too much that is no content.
+    fn weigh(&mut self, received: usize) -> io::Result<()> {
+        let has_content = self.connection.reader().fill_buf().is_ok_and(|plaintext| !plaintext.is_empty());
+        if !has_content || !self.is_admitted {
+            self.without_content = self.without_content.saturating_add(received);
+        }
+        self.yields = !has_content && self.without_content > LARGEST_RECORD;
+        match self.without_content > CONTENTLESS_BYTES {
+            true => Err(io::Error::new(io::ErrorKind::InvalidData, "the peer sends records without content")),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts plaintext that the reader gets.
+    fn has_content(&mut self, count: usize) {
+        self.read += count as u64;
+        self.without_content = if self.is_admitted { 0 } else { self.without_content.saturating_sub(count) };
     }
 
     /// Queues everything that rustls wants to send.
@@ -283,6 +330,7 @@ impl TlsStream {
 
     /// Lets receive buffers grow: the peer is admitted.
     pub fn allow_large_receives(&mut self) {
+        self.is_admitted = true;
         self.socket.allow_large_receives();
     }
 
@@ -367,7 +415,7 @@ impl Read for TlsStream {
                     let count = plaintext.len().min(buffer.remaining());
                     buffer.put_slice(&plaintext[..count]);
                     this.connection.reader().consume(count);
-                    this.read += count as u64;
+                    this.has_content(count);
                     return Poll::Ready(Ok(()));
                 }
                 // No plaintext yet.
@@ -379,7 +427,13 @@ impl Read for TlsStream {
             if this.ended {
                 return Poll::Ready(Ok(()));
             }
-            if ready!(this.socket.poll_fill(context))? == 0 {
+            // What has no content has its turn, and then others.
+            if std::mem::take(&mut this.yields) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let received = ready!(this.socket.poll_fill(context))?;
+            if received == 0 {
                 this.ended = true;
                 let _ = this.connection.read_tls(&mut io::empty())?;
             }
@@ -390,6 +444,7 @@ impl Read for TlsStream {
             }
             // A key update or a close_notify may require an answer.
             this.encrypt()?;
+            this.weigh(received)?;
         }
     }
 }
