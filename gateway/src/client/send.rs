@@ -80,7 +80,10 @@ fn deliver(arguments: &cli::Send) -> Result<bool> {
             .advice
             .push(format!("without --secret-file, the request has no {kind}; a receiver that wants one refuses it"));
     }
-    let body = arguments.body.as_deref().map(|path| std::fs::read(path).with_context(|| format!("--body: {}", path.display())));
+    let body = arguments
+        .body
+        .as_deref()
+        .map(|path| std::fs::read(path).with_context(|| format!("--body: {}", path.display())));
     let body = body.transpose()?;
     let plan = Plan {
         sender: &sender,

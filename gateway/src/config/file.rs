@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 
 use super::error::{FileForm, Problem};
 use super::pem;
-use hookgate_core::identity::revocation::RevocationList;
 use hookgate_core::identity::printable_name;
+use hookgate_core::identity::revocation::RevocationList;
 
 /// The most bytes of a configuration, certificate or key file. The whole root list of Mozilla has about 250 KiB of PEM.
 pub(super) const MAXIMUM_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -184,11 +184,7 @@ pub enum OpenToOthers {
 /// 0640.
 pub(super) fn open_to_others(path: &Path) -> Option<OpenToOthers> {
     let mode = fs::metadata(path).ok()?.permissions().mode();
-    if mode & 0o002 != 0 {
-        Some(OpenToOthers::Write)
-    } else {
-        (mode & 0o004 != 0).then_some(OpenToOthers::Read)
-    }
+    if mode & 0o002 != 0 { Some(OpenToOthers::Write) } else { (mode & 0o004 != 0).then_some(OpenToOthers::Read) }
 }
 
 /// Reads a file that the configuration names.

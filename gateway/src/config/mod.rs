@@ -95,7 +95,7 @@ pub use self::error::{
 };
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
-pub use self::file::{ListFiles, FileVersion, FileVersions, day_of};
+pub use self::file::{FileVersion, FileVersions, ListFiles, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::key_source::{KeyOrigin, KeySource};
 pub use self::levels::{Levels, LevelsError};

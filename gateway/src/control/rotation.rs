@@ -133,7 +133,11 @@ pub(super) fn dates(config: &Config) -> Vec<Deadline> {
     let certificates = config.certificates.iter().flat_map(of_certificate);
     let of_provider = |provider: &Provider| {
         let name = Arc::clone(&provider.name);
-        provider.profiles.iter().flat_map(move |profile| of_profile(&name, profile, &config.list_files)).collect::<Vec<_>>()
+        provider
+            .profiles
+            .iter()
+            .flat_map(move |profile| of_profile(&name, profile, &config.list_files))
+            .collect::<Vec<_>>()
     };
     let mut dates: Vec<Deadline> = certificates.collect();
     for deadline in config.providers.iter().flat_map(of_provider) {

@@ -162,7 +162,11 @@ impl Daemon {
     /// Fails if the configuration has no such route: a pause of it would say nothing.
     fn expect_route(&self, route: Option<&str>) -> anyhow::Result<()> {
         let (Some(route), Some(names)) = (route, &self.routes) else { return Ok(()) };
-        ensure!(names.iter().any(|name| name == route), "there is no route \"{route}\"; the routes are {}", names.join(", "));
+        ensure!(
+            names.iter().any(|name| name == route),
+            "there is no route \"{route}\"; the routes are {}",
+            names.join(", ")
+        );
         Ok(())
     }
 }
@@ -191,7 +195,11 @@ fn list(daemon: &Daemon, filter: &StoredFilter, json: bool) -> anyhow::Result<()
         daemon.expect_route(filter.route.as_deref())?;
         let StoredFilter { route, provider, state } = filter;
         let is_narrowed = route.is_some() || provider.is_some() || state.is_some();
-        writeln!(out, "{}", if is_narrowed { "no stored delivery fits these options" } else { "no delivery is stored" })?;
+        writeln!(
+            out,
+            "{}",
+            if is_narrowed { "no stored delivery fits these options" } else { "no delivery is stored" }
+        )?;
     }
     Ok(())
 }

@@ -193,14 +193,25 @@ mod tests {
     #[test]
     fn a_head_that_is_too_large_is_told_both_limits() {
         let limits = Limits { max_head_bytes: 5000, max_headers: 7, ..Limits::default() };
-        let Ending::Refuse(refusal) = ending(NO_REQUEST, false, false, &Outcome::TooLarge, &limits) else { unreachable!() };
+        let Ending::Refuse(refusal) = ending(NO_REQUEST, false, false, &Outcome::TooLarge, &limits) else {
+            unreachable!()
+        };
         let detail = refusal.detail();
-        assert!(detail.contains("5000 bytes (max_head_bytes)") && detail.contains("7 fields (max_headers)"), "{detail}");
+        assert!(
+            detail.contains("5000 bytes (max_head_bytes)") && detail.contains("7 fields (max_headers)"),
+            "{detail}"
+        );
     }
 
     #[test]
     fn a_refusal_of_bytes_says_what_is_wrong_with_them() {
-        let found = ending(NO_REQUEST, false, false, &Outcome::Malformed("invalid HTTP method parsed".into()), &Limits::default());
+        let found = ending(
+            NO_REQUEST,
+            false,
+            false,
+            &Outcome::Malformed("invalid HTTP method parsed".into()),
+            &Limits::default(),
+        );
         let Ending::Refuse(refusal) = found else { unreachable!("{found:?}") };
         assert!(refusal.detail().contains("invalid HTTP method parsed"), "{refusal}");
     }

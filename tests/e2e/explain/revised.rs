@@ -113,7 +113,10 @@ fn the_list_needs_no_configuration_without_errors() {
     let running = fs::read_to_string(gateway.daemon.configuration_path()).unwrap();
     edit(&gateway, &running.replace("workers = 1", "workers = \"many\""));
     let (code, text) = explain(&gateway, &[]);
-    assert!(code == Some(0) && text.contains(&id) && text.contains("has an error (hookgate check says which)"), "{text}");
+    assert!(
+        code == Some(0) && text.contains(&id) && text.contains("has an error (hookgate check says which)"),
+        "{text}"
+    );
     let (code, text) = explain(&gateway, &[&id]);
     assert!(code == Some(2) && text.contains("listen.workers"), "{text}");
 }

@@ -552,7 +552,13 @@ fn a_permission_that_no_reload_asks_for_is_reported() {
 
 #[test]
 fn a_misspelt_key_is_not_missing_as_well() {
-    check("[[certificate]]\nchain = \"fullchain.pem\"\nkeey = \"privkey.pem\"\n", 3, "certificate[0].keey", "did you mean \"key\"");
-    let errors = Fixture::new().errors(&[LISTEN, CERTIFICATE, PROVIDER, &ROUTE.replace("handler =", "handlr =")].concat());
+    check(
+        "[[certificate]]\nchain = \"fullchain.pem\"\nkeey = \"privkey.pem\"\n",
+        3,
+        "certificate[0].keey",
+        "did you mean \"key\"",
+    );
+    let errors =
+        Fixture::new().errors(&[LISTEN, CERTIFICATE, PROVIDER, &ROUTE.replace("handler =", "handlr =")].concat());
     assert_eq!(errors.len(), 1, "{errors:#?}");
 }

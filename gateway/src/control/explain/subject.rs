@@ -164,7 +164,8 @@ fn recorded(config: &Config, wanted: &str) -> anyhow::Result<Record> {
     );
     let socket = ControlSocket::of(config);
     let found = ask(&socket, &format!("refused {wanted}"));
-    let mut found = found.map_err(|error| anyhow!("{error:#}; --chain FILE explains a certificate without a daemon"))?;
+    let mut found =
+        found.map_err(|error| anyhow!("{error:#}; --chain FILE explains a certificate without a daemon"))?;
     let Some(record) = found.pop() else {
         if is_stored(&socket, wanted) {
             bail!(

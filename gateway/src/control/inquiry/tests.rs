@@ -52,12 +52,7 @@ fn a_question_has_an_answer_and_a_silent_client_keeps_nobody_waiting_for_long() 
             assert!(begun.elapsed() < LIMIT / 2, "{:?}", begun.elapsed());
             // One more, and it is answered when one of them is given up.
             let _last = Client::connect(&path).unwrap();
-            (
-                all,
-                ask(&path, "refused ABC\n"),
-                ask(&path, "refused abd\n"),
-                ask(&path, &"x".repeat(QUESTION_BYTES)),
-            )
+            (all, ask(&path, "refused ABC\n"), ask(&path, "refused abd\n"), ask(&path, &"x".repeat(QUESTION_BYTES)))
         });
         let (all, found, other, nonsense) = asked.await.unwrap();
         assert_eq!(all.len(), 1);
@@ -73,7 +68,8 @@ fn a_question_has_an_answer_and_a_silent_client_keeps_nobody_waiting_for_long() 
 fn a_daemon_that_does_not_answer_in_time_is_called_busy() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("broken.toml");
-    fs::write(&file, format!("[state]\ndirectory = \"{}\"\n[listen]\nports = 1\n", directory.path().display())).unwrap();
+    fs::write(&file, format!("[state]\ndirectory = \"{}\"\n[listen]\nports = 1\n", directory.path().display()))
+        .unwrap();
     let socket = ControlSocket::of_erroneous(&file);
     let ask = || socket.ask("recent", 10, Duration::from_secs(1)).unwrap_err();
     assert!(format!("{:#}", ask()).starts_with("no daemon answers at "), "{:#}", ask());

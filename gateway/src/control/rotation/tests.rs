@@ -254,7 +254,11 @@ fn each_end_says_what_it_is_and_what_to_do() {
     check(&server(0).subject, 23 * hours, &["in 23 hours:"]);
     check(&server(0).subject, 0, &["ended on 2026-11-18: senders refuse it"]);
     check(&fetched, 3 * 24 * hours, &["revocation list of CN=Issuing CA for pagerduty ends", "fetch the current one"]);
-    check(&list, -hours, &["for pagerduty (/etc/hookgate/ca.crl) ended on 2026-11-18: certificates of that issuer are refused"]);
+    check(
+        &list,
+        -hours,
+        &["for pagerduty (/etc/hookgate/ca.crl) ended on 2026-11-18: certificates of that issuer are refused"],
+    );
     check(&anchor, 29 * 24 * hours, &["trust anchor Root (00112233) of pagerduty ends on 2026-12-17", "trust_anchors"]);
     check(&anchor, -hours, &["trusted as long as it is configured"]);
 }
