@@ -271,7 +271,7 @@ fn at_a_host_of_both_kinds_a_stranger_learns_of_no_route_and_explain_agrees() {
             explanation.ends_with(&format!("result     refused: no_certificate\n{line}")),
             "{wrong}: {explanation}"
         );
-        assert!(explanation.contains(&format!("with one the answer is {hidden}")), "{wrong}: {explanation}");
+        assert!(explanation.contains(&format!("the answer would be {hidden}")), "{wrong}: {explanation}");
         assert!(explanation.contains(&format!("\nroute      refused: {hidden}: ")), "{wrong}: {explanation}");
         // With a certificate, the same is told to the sender.
         let document = place.send(&gateway, &[&secret[..], &["--wrong", wrong]].concat());
