@@ -379,6 +379,7 @@ impl Config {
             sources: &sources,
             ranges: &ranges,
             routes: &routes,
+            durable: &durable,
             proofs: &proofs,
             filter: &filter,
             log: &log,

@@ -32,6 +32,7 @@ use self::preset::PresetStrength;
 use self::provider::{Parts, ProviderStrength};
 use self::ranges::RangeStrength;
 use self::route::{RouteStrength, Routes};
+use super::durable::Durable;
 use super::error::Problem;
 use super::filter::FilterSection;
 use super::key_source::{KeyOrigin, KeySource};
@@ -150,6 +151,8 @@ pub(super) struct Parsed<'c> {
     /// In the order of `providers`, as `sources`.
     pub(super) ranges: &'c [ProviderRanges],
     pub(super) routes: &'c [Route],
+    /// By the index of the route.
+    pub(super) durable: &'c [Option<Arc<Durable>>],
     pub(super) proofs: &'c Proofs,
     pub(super) filter: &'c FilterSection,
     pub(super) log: &'c LogSection,
@@ -179,7 +182,8 @@ impl Strength {
             let admitted = route.providers.iter().filter_map(|id| providers.get(usize::from(id.0)));
             let admitted = admitted.map(|provider| Arc::clone(&provider.name)).collect();
             let methods_are_written = element(root, "route", index).is_some_and(|table| table.contains_key("methods"));
-            RouteStrength::new(route, methods_are_written, admitted, own)
+            let durable = parsed.durable.get(index).and_then(Option::as_ref);
+            RouteStrength::new(route, durable, methods_are_written, admitted, own)
         });
         Self {
             permission: permission.map(str::to_owned),

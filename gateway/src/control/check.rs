@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::inquiry::ControlSocket;
-use super::reload::{Loader, PERMITS_NOTHING, advice};
+use super::reload::{Loader, advice};
 use super::status::counted;
 use super::sunset::outlook;
 use crate::config::inventory::{Inventory, difference};
@@ -44,11 +44,11 @@ pub fn check(path: &Path, against: Option<&Path>, user: Option<&str>) -> ExitCod
         }
     };
     let found = look(path, &files, Some(&config), user);
-    warnings += warn(&found.warnings);
     if !found.errors.is_empty() {
         found.errors.iter().for_each(|error| eprintln!("{error}"));
         return ExitCode::FAILURE;
     }
+    warnings += warn(&found.warnings);
     let (inventory, strength) = (std::mem::take(&mut config.inventory), std::mem::take(&mut config.strength));
     let (providers, routes) = (config.providers.len(), config.routes.len());
     let sections = Sections::of(path, &config.routes);
@@ -165,7 +165,7 @@ fn compare(old: &Config, inventory: &Inventory, strength: &Strength, sections: &
     match old.strength.compare(strength) {
         Comparison::NotWeaker => {
             if strength.has_permission() {
-                println!("{PERMITS_NOTHING}");
+                println!("accept_weaker permits no change of this reload; remove the line");
             }
             ExitCode::SUCCESS
         }

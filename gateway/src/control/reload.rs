@@ -496,7 +496,7 @@ impl Loader {
             tracing::warn!(%place, %loss, "demands less than before, as accept_weaker permits");
         });
         if permitted.is_empty() && has_permission {
-            tracing::warn!("{PERMITS_NOTHING}");
+            tracing::warn!("accept_weaker permits no change of this reload; remove the line");
         }
         Ok(snapshot)
     }
@@ -591,9 +591,6 @@ impl Refused {
         Self { result: Load::Weaker, is_of_host: false, reasons }
     }
 }
-
-/// What is said of a permission that a reload has no need of.
-pub(super) const PERMITS_NOTHING: &str = "accept_weaker permits no change of this reload; remove the line";
 
 /// What to do about a configuration that demands less than the one in use.
 pub(super) fn advice(losses: usize, permission: &str, written: WrittenPermission) -> String {

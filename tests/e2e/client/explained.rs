@@ -59,15 +59,20 @@ const CASES: [Case; 20] = [
     case("foreign-issuer", "unknown_issuer", "trust_anchors", "trust_anchors").admitted_by(TRUST, TRUST_SHOWN),
     case("impostor", "bad_signature", "trust_anchors", "trust_anchors").admitted_by(TRUST, TRUST_SHOWN),
     case("self-signed", "unknown_issuer", "trust_anchors", "trust_anchors"),
-    case("wrong-name", "identity_mismatch", PRESET, "preset (write identity beside it)")
+    case("wrong-name", "identity_mismatch", PRESET, "preset (write identity in a [[provider.profile]] beside it)")
         .admitted_by(TRUST, "@TRUST@identity = [{ subject_cn = \"somebody-else.example\" }]\n"),
-    case("name-as-part", "identity_mismatch", PRESET, "preset (write identity beside it)")
+    case("name-as-part", "identity_mismatch", PRESET, "preset (write identity in a [[provider.profile]] beside it)")
         .admitted_by(TRUST, "@TRUST@identity = [{ subject_cn = \"webhooks.pagerduty.com.attacker.example\" }]\n"),
-    case("server-auth", "extended_key_usage", PRESET, "preset (write extended_key_usage beside it)")
-        .admitted_by(TRUST, "@TRUST@extended_key_usage = \"ignore\"\n"),
+    case(
+        "server-auth",
+        "extended_key_usage",
+        PRESET,
+        "preset (write extended_key_usage in a [[provider.profile]] beside it)",
+    )
+    .admitted_by(TRUST, "@TRUST@extended_key_usage = \"ignore\"\n"),
     case("missing-intermediate", "unknown_issuer", "trust_anchors", "trust_anchors")
         .admitted_by("pagerduty/root.pem", "pagerduty/intermediate.pem"),
-    case("too-deep", "path_too_long", PRESET, "preset (write verify_depth beside it)")
+    case("too-deep", "path_too_long", PRESET, "preset (write verify_depth in a [[provider.profile]] beside it)")
         .admitted_by(TRUST, "@TRUST@verify_depth = 3\n"),
     case("no-proof", "signature_missing", "signature", "signature")
         .admitted_by("signature.secrets = [{ file = \"@D@/pd.secret\" }]\n", "proof = \"certificate\"\n"),
@@ -86,14 +91,14 @@ const CASES: [Case; 20] = [
 
 /// What the explanation must say of the way out, beside the line.
 const ADVICE: [(&str, &str); 5] = [
-    ("no-certificate", "a sender without certificates needs a route whose `providers` ask for none"),
+    ("no-certificate", "a sender without certificates needs a route whose providers ask for none"),
     ("impostor", "hookgate trust show NUMBER says what to compare"),
     (
         "missing-intermediate",
         "the sender must present every intermediate: hookgate completes no chain from trust_anchors",
     ),
-    ("server-auth", "extended_key_usage = \"ignore\", with which the extension may list anything"),
-    ("head-too-large", "raise max_head_bytes (now 16384) or max_headers (now 100)"),
+    ("server-auth", "with extended_key_usage = \"ignore\": the key beside preset = counts for every profile"),
+    ("head-too-large", "(max_head_bytes is now 16384, max_headers is now 100)"),
 ];
 
 /// The handler ends while its socket is there.
@@ -266,7 +271,7 @@ fn at_a_host_of_both_kinds_a_stranger_learns_of_no_route_and_explain_agrees() {
             explanation.ends_with(&format!("result     refused: no_certificate\n{line}")),
             "{wrong}: {explanation}"
         );
-        assert!(explanation.contains(&format!("With a certificate of a provider, the answer would be {hidden}:")), "{wrong}: {explanation}");
+        assert!(explanation.contains(&format!("the answer would be {hidden}")), "{wrong}: {explanation}");
         assert!(explanation.contains(&format!("\nroute      refused: {hidden}: ")), "{wrong}: {explanation}");
         // With a certificate, the same is told to the sender.
         let document = place.send(&gateway, &[&secret[..], &["--wrong", wrong]].concat());

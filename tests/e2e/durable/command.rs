@@ -1,5 +1,7 @@
 //! `hookgate deliveries`: what an operator sees, and does.
 
+use std::ffi::OsStr;
+
 use hookgate_testkit::handler::Behaviour;
 use serde_json::Value;
 
@@ -47,8 +49,8 @@ fn deliveries_are_listed_shown_and_exported() {
     assert!(!stored.base.daemon.log().contains("xyzzy"));
     // It was not refused, so there is nothing else that explains it.
     let configuration = stored.base.daemon.configuration_path();
-    let arguments = ["explain", "--config", &*configuration.to_string_lossy(), &one].map(std::ffi::OsStr::new);
-    let finished = crate::command::hookgate(&arguments);
+    let [explain, option, id] = ["explain", "--config", &one].map(OsStr::new);
+    let finished = crate::command::hookgate(&[explain, option, configuration.as_os_str(), id]);
     assert!(finished.stderr_text().contains(&format!("hookgate deliveries show {one}")), "{}", finished.stderr_text());
 }
 
@@ -108,7 +110,7 @@ fn a_route_is_retried_at_once() {
 fn explain_says_that_a_request_would_be_stored() {
     let stored = Stored::new("status = 204, retry_for_s = 60");
     let (chain, configuration) = (&stored.base.identity.chain_path, stored.base.daemon.configuration_path());
-    let arguments: Vec<&std::ffi::OsStr> = vec![
+    let arguments: Vec<&OsStr> = vec![
         "explain".as_ref(),
         "--chain".as_ref(),
         chain.as_os_str(),

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use hyper::Method;
 
 use super::loss::Loss;
+use crate::config::durable::{Durable, OrderBy};
 use hookgate_core::auth::PolicyStrength;
 use hookgate_core::route::{HostPattern, PathPattern, Route, domain_of};
 
@@ -32,6 +33,8 @@ pub(super) struct RouteStrength {
     methods_are_written: bool,
     /// `None` if hookgate answers everyone: such a route demands nothing.
     handler: Option<PathBuf>,
+    /// How its deliveries are stored before they are answered, if they are.
+    durable: Option<Arc<Durable>>,
     /// The names of the providers.
     admitted: BTreeSet<Arc<str>>,
     /// Its own policy; `None` if those of the providers count.
@@ -49,6 +52,7 @@ pub(super) struct Routes<'s> {
 impl RouteStrength {
     pub(super) fn new(
         route: &Route,
+        durable: Option<&Arc<Durable>>,
         methods_are_written: bool,
         admitted: BTreeSet<Arc<str>>,
         policy: Option<PolicyStrength>,
@@ -60,6 +64,7 @@ impl RouteStrength {
             methods: route.methods.clone(),
             methods_are_written,
             handler: route.handler().map(|handler| handler.socket.clone()),
+            durable: durable.cloned(),
             admitted,
             policy,
             earlier: None,
@@ -286,11 +291,21 @@ pub(super) fn losses(
     }
 }
 
-/// Reports a host that a route has lost, and methods that it takes by default alone.
+/// Reports a host that a route has lost, what it no longer promises of deliveries, and methods that it takes by default alone.
 fn lost_bounds(before: &RouteStrength, after: &RouteStrength, report: &mut dyn FnMut(Loss)) {
     if let (Some(host), HostPattern::Every) = (before.host.as_str(), &after.host) {
         let text = format!("route \"{}\": host {host} is no longer demanded", after.name);
         report(Loss::of_route(&after.name, text));
+    }
+    let lost = match (&before.durable, &after.durable) {
+        (Some(_), None) => Some("deliveries are no longer stored before they are answered (delivery = \"durable\")"),
+        (Some(before), Some(after)) if before.order_by != OrderBy::Nothing && before.order_by != after.order_by => {
+            Some("deliveries are no longer handed over in the order of durable.order_by")
+        }
+        _ => None,
+    };
+    if let Some(lost) = lost {
+        report(Loss::of_route(&after.name, format!("route \"{}\": {lost}", after.name)));
     }
     let added = after.methods.iter().find(|method| !before.methods.contains(method));
     if let Some(method) = added.filter(|_| !after.methods_are_written && after.handler.is_some()) {

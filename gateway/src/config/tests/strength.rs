@@ -297,6 +297,24 @@ fn a_provider_and_a_route_may_ask_for_less_than_before_in_several_ways() {
     assert!(lost.iter().any(|loss| loss.starts_with("provider partner: profile default: verify_depth")), "{lost:?}");
 }
 
+#[test]
+fn a_route_that_no_longer_stores_or_orders_its_deliveries_promises_less() {
+    let fixture = fixture();
+    let route = |lines: &str| {
+        let state = "[state]\ndirectory = \"state\"\n";
+        [LISTEN, CERTIFICATE, PROVIDER, state, ROUTE, "name = \"orders\"\n", lines].concat()
+    };
+    let durable = route("delivery = \"durable\"\ndurable = { order_by = \"/id\", max_in_flight = 4 }\n");
+    let stored = "route \"orders\": deliveries are no longer stored before they are answered (delivery = \"durable\")";
+    let ordered = "route \"orders\": deliveries are no longer handed over in the order of durable.order_by";
+    assert_eq!(losses(&fixture, &durable, &route("")), [stored]);
+    assert_eq!(losses(&fixture, &durable, &route("delivery = \"durable\"\n")), [ordered]);
+    let other = durable.replace("\"/id\"", "\"x-id\"");
+    assert_eq!(losses(&fixture, &durable, &other), [ordered]);
+    assert_eq!(losses(&fixture, &durable, &durable.replace("max_in_flight = 4", "max_in_flight = 1")), [""; 0]);
+    assert_eq!(losses(&fixture, &route(""), &durable), [""; 0]);
+}
+
 /// A file that takes the place of a list that was fetched must not be older.
 #[test]
 fn a_list_that_was_fetched_is_in_force_and_an_older_file_is_a_loss() {

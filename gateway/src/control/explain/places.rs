@@ -104,7 +104,7 @@ impl<'t> Places<'t> {
         };
         self.key_of(table, keys)
             .or_else(of_profile)
-            .or_else(|| Some(self.key_of(table, &["preset"])?.lacking(first, "beside it")))
+            .or_else(|| Some(self.key_of(table, &["preset"])?.lacking(first, beside_preset(first))))
             .or_else(|| Some(self.place(&header, "[[provider]]".to_owned()).lacking(first, "below it")))
     }
 
@@ -143,6 +143,14 @@ impl<'t> Places<'t> {
     fn place(&self, span: &Range<usize>, key: String) -> Place {
         let line = self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1;
         Place { file: self.file.to_owned(), line: Some(line), key, note: None }
+    }
+}
+
+/// Where a key belongs that a preset decides: one of a profile replaces what the preset says in each of them.
+fn beside_preset(keys: &[&str]) -> &'static str {
+    match keys {
+        ["trust_anchors" | "identity" | "verify_depth" | "extended_key_usage"] => "in a [[provider.profile]] beside it",
+        _ => "beside it",
     }
 }
 
@@ -209,7 +217,10 @@ providers = ["a"]
             "hookgate.toml: [state] (there is no such section; add it, with directory)",
         );
         check(places.in_section("route", &["host"]), "hookgate.toml:23: host");
-        check(places.of_provider(0, Some("x"), &["identity"]), "hookgate.toml:7: preset (write identity beside it)");
+        check(
+            places.of_provider(0, Some("x"), &["identity"]),
+            "hookgate.toml:7: preset (write identity in a [[provider.profile]] beside it)",
+        );
         assert_eq!(places.preset(0), Some("pagerduty"));
         check(places.of_provider(1, Some("new"), &["trust_anchors"]), "hookgate.toml:17: trust_anchors");
         check(
