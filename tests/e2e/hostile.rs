@@ -12,7 +12,7 @@ use rustls::AlertDescription;
 
 use crate::environment::SOON;
 use crate::test_gateway::TestGateway;
-use crate::tls_client::{TlsClient, request};
+use crate::tls_client::{End, TlsClient, request};
 
 /// Content type of an alert record (RFC 8446, section 5.1).
 const ALERT: u8 = 21;
@@ -243,4 +243,43 @@ fn good_requests_are_served_between_bad_handshakes() {
     let outcome = gateway.curl().identity(&identity).post(PERCOLATE.path, b"{}").run().unwrap();
     assert_eq!(outcome.status(), Some(200), "{outcome:?}");
     gateway.wait_rejections("handshake_timeout", 50.0).unwrap();
+}
+
+/// rustls counts how many such records come in a row. A byte of content begins a new row, so without a bound a refused peer could have keys
+/// derived for as long as it likes.
+#[test]
+fn key_updates_of_a_refused_peer_have_a_bound() {
+    let gateway = TestGateway::start().unwrap();
+    let expired = gateway.environment.identity(Sender::Percolate, Variant::Expired).unwrap();
+    let refused = TlsClient::new(gateway.daemon.port(), &gateway.environment.pki, &expired).unwrap();
+    for has_content in [false, true] {
+        let mut connection = refused.connect().unwrap();
+        connection.send("POST / HTTP/1.1\r\nx-a: ").unwrap();
+        // Some 48 bytes each, of which the kernel may take a few hundred KiB ahead.
+        let sent = connection.update_keys(50_000, has_content);
+        let end = connection.end(SOON);
+        assert!(sent.is_err() || end.is_err() || end.is_ok_and(|(_, end)| end != End::Open), "{has_content}");
+    }
+    gateway.wait_no_connection().unwrap();
+    // A sender may update its keys as it goes.
+    let mut connection = gateway.connect().unwrap();
+    for _ in 0..20 {
+        connection.update_keys(20, false).unwrap();
+        assert_eq!(connection.ask(request("POST", PERCOLATE.path, b"{}")).unwrap().status, 200);
+    }
+}
+
+/// What comes with the ClientHello in one segment is not forgotten until more comes.
+#[test]
+fn an_alert_behind_the_client_hello_ends_the_handshake_at_once() {
+    let gateway =
+        TestGateway::configured(|configuration| configuration.limits = "handshake_timeout_ms = 60000").unwrap();
+    // user_canceled and handshake_failure as fatal alerts, and a message that no client sends here.
+    for tail in [&[ALERT, 3, 3, 0, 2, 2, 90][..], &[ALERT, 3, 3, 0, 2, 2, 40], &[HANDSHAKE, 3, 3, 0, 4, 20, 0, 0, 0]] {
+        for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
+            check(&gateway, "handshake_failed", |stream| {
+                stream.write_all(&[&hello(version)[..], tail].concat()).unwrap();
+            });
+        }
+    }
 }

@@ -206,6 +206,21 @@ impl TlsConnection {
         self.stream.get_mut().sock.write_all(bytes)
     }
 
+    /// Sends so many key updates (RFC 8446, section 4.6.3), each with a byte of content if `has_content`.
+    pub(crate) fn update_keys(&mut self, count: usize, has_content: bool) -> Result<()> {
+        let stream = self.stream.get_mut();
+        for _ in 0..count {
+            stream.conn.refresh_traffic_keys()?;
+            if has_content {
+                stream.conn.writer().write_all(b"x")?;
+            }
+            while stream.conn.wants_write() {
+                stream.conn.write_tls(&mut stream.sock)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads until the connection ends, and returns the alert that ended it.
     pub(crate) fn alert(&mut self) -> Result<AlertDescription> {
         let error = self.end(SOON).err().context("the connection ended without a fatal alert")?;

@@ -21,6 +21,9 @@ use crate::container::SOON;
 use crate::environment::PATH;
 use crate::is_root;
 
+/// The name of the container, for the runc of one test.
+const CONTAINER: &str = "image";
+
 /// What runc needs of `/dev`.
 const DEVICES: [&str; 4] = ["nosuid", "strictatime", "mode=755", "size=65536k"];
 
@@ -152,7 +155,7 @@ impl Bundle {
         // The gateway of the tests writes its file and starts a program with `run --config FILE`; the image has a path of its own.
         let script = self.path("run");
         let text = format!(
-            "#!/bin/sh -e\ninstall --mode=644 \"$3\" {}/hookgate.toml\nexec runc --root {} run --bundle {} image-$$\n",
+            "#!/bin/sh -e\ninstall --mode=644 \"$3\" {}/hookgate.toml\nexec runc --root {} run --bundle {} {CONTAINER}\n",
             self.configuration.display(),
             self.path("runc").display(),
             bundle.display()
@@ -163,6 +166,14 @@ impl Bundle {
         // A reserved port is one of root, and another user cannot share it.
         options.port = Some(free_port());
         Gateway::start(toml, &options).unwrap()
+    }
+}
+
+impl Drop for Bundle {
+    /// Ends what a test that has failed leaves: its program is runc, which does not take the container with it.
+    fn drop(&mut self) {
+        let mut runc = Command::new("runc");
+        drop(runc.arg("--root").arg(self.path("runc")).args(["delete", "--force", CONTAINER]).output());
     }
 }
 
