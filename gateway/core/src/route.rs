@@ -204,15 +204,17 @@ impl Index {
 
     fn find(&self, routes: &[Route], host: &str, path: &str, method: &Method) -> Result<RouteId, Miss> {
         let mut allowed: Vec<Method> = Vec::new();
-        let of_host = self.by_host.of(host).into_iter().flatten().flatten();
-        for entry in of_host.chain(&self.every_host).filter(|entry| entry.path.matches(path)) {
-            let route = &routes[entry.id.0];
-            if route.methods.contains(method) {
-                return Ok(entry.id);
-            }
-            for method in &route.methods {
-                if !allowed.contains(method) {
-                    allowed.push(method.clone());
+        let [exact, wildcard] = self.by_host.of(host);
+        for list in [exact, wildcard, Some(&self.every_host)].into_iter().flatten() {
+            for entry in list.iter().filter(|entry| entry.path.matches(path)) {
+                let route = &routes[entry.id.0];
+                if route.methods.contains(method) {
+                    return Ok(entry.id);
+                }
+                for method in &route.methods {
+                    if !allowed.contains(method) {
+                        allowed.push(method.clone());
+                    }
                 }
             }
         }

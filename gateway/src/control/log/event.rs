@@ -283,14 +283,9 @@ fn push(text: &mut String, arguments: fmt::Arguments<'_>) {
 /// Whether `value` needs no quotation marks: it is not empty, and has no space, no `=` and nothing that would be escaped.
 fn is_bare_word(value: &str) -> bool {
     let is_bare = |letter: char| !matches!(letter, '=' | ' ' | '"' | '\\') && is_printable(letter);
-    // Nearly every value is ASCII.
-    let is_bare_byte = |byte: u8| byte.is_ascii_graphic() & (byte != b'=') & (byte != b'"') & (byte != b'\\');
-    !value.is_empty() && (are_all(value, is_bare_byte) || value.chars().all(is_bare))
-}
-
-/// Whether every byte is such a one. Looks at all of them, so that the compiler takes many at once.
-fn are_all(value: &str, is_such: impl Fn(u8) -> bool) -> bool {
-    value.bytes().fold(true, |all, byte| all & is_such(byte))
+    // Nearly every value is ASCII, and is looked at byte by byte.
+    let is_bare_byte = |byte: &u8| matches!(byte, b'!'..=b'~') && !matches!(byte, b'=' | b'"' | b'\\');
+    !value.is_empty() && (value.as_bytes().iter().all(is_bare_byte) || value.chars().all(is_bare))
 }
 
 /// Whether a terminal shows the character as it is, and as one.
@@ -304,9 +299,9 @@ fn is_printable(letter: char) -> bool {
 
 /// Appends `value` as a string of JSON.
 fn push_quoted(value: &str, text: &mut String) {
-    let is_plain = |byte: u8| (byte.is_ascii_graphic() | (byte == b' ')) & (byte != b'"') & (byte != b'\\');
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     text.push('"');
-    if are_all(value, is_plain) {
+    if value.as_bytes().iter().all(is_plain) {
         text.push_str(value);
     } else {
         push_escaping(value, text);
