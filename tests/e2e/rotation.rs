@@ -59,7 +59,7 @@ fn anchors_and_lists_are_measured_until_a_reload_removes_them() {
     });
     let gateway = gateway.unwrap();
     gateway.daemon.wait_log("the revocation list of CN=", SOON).unwrap();
-    gateway.daemon.wait_log(" for pagerduty ends on ", SOON).unwrap();
+    gateway.daemon.wait_log(" for pagerduty (", SOON).unwrap();
     gateway.daemon.wait_log("ends soon what=revocation_list provider=pagerduty subject=", SOON).unwrap();
     let list = [("provider", "pagerduty")];
     let anchor = [("kind", "trust_anchor"), ("provider", "pagerduty")];

@@ -10,7 +10,7 @@ use hookgate_core::auth::{ReplayGuard, RequestView};
 use hookgate_core::identity::{CertificateRequest, ProviderId};
 use hookgate_core::limits::Limits;
 use hookgate_core::reject::{Refusal, Reject, Stage};
-use hookgate_core::route::RouteId;
+use hookgate_core::route::{RouteId, RouteLimits};
 use hookgate_filter::{Explanation, Mode, Policy};
 use rustls_pki_types::UnixTime;
 
@@ -348,6 +348,12 @@ impl Walk<'_> {
         let mut step = Step::refused(stage.label(), &refusal, self.place_of_record(&refusal));
         let now = match remedy::owner(reject) {
             Owner::Section(_, keys) => remedy::now(keys, &self.limits),
+            Owner::Bound(keys) => {
+                let of_route = route.map(|route| self.snapshot.routes.route(route).limits);
+                let RouteLimits { handler_timeout, max_body_bytes, .. } =
+                    of_route.unwrap_or_else(|| RouteLimits::of(&self.limits));
+                remedy::now(keys, &Limits { handler_timeout, max_body_bytes, ..self.limits })
+            }
             _ => String::new(),
         };
         let remedy = step.said.remedy.as_mut().filter(|_| !now.is_empty());
