@@ -1,9 +1,10 @@
 //! Hosts that share the memory of deliveries over real NATS servers: of copies at any hosts, one reaches a handler.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -28,34 +29,47 @@ fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
+/// An address of this host that no other test has, so that the usual ports are free there.
+fn own_address() -> Ipv4Addr {
+    static COUNT: AtomicU8 = AtomicU8::new(0);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 100 + COUNT.fetch_add(1, Ordering::Relaxed), high, low)
+}
+
 /// A NATS server with JetStream, killed on drop.
 struct Nats {
     _child: KilledOnDrop,
-    port: u16,
+    address: SocketAddrV4,
     directory: PathBuf,
 }
 
 impl Nats {
-    fn start(directory: &Path, port: u16, arguments: &[&str]) -> Self {
+    /// One server at an address of its own.
+    fn alone(directory: &Path) -> Self {
+        Self::start(directory, SocketAddrV4::new(own_address(), 4222), &[])
+    }
+
+    fn start(directory: &Path, address: SocketAddrV4, arguments: &[&str]) -> Self {
         let mut command = Command::new("nats-server");
-        command.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"]);
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        command.args(["--addr", &host, "--port", &port, "--jetstream", "--store_dir"]);
         command.arg(directory).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("nats-server is installed: cargo xtask setup test");
-        let server = Self { _child: KilledOnDrop(child), port, directory: directory.to_owned() };
-        let accepts = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        let server = Self { _child: KilledOnDrop(child), address, directory: directory.to_owned() };
+        let accepts = || TcpStream::connect(address).is_ok();
         wait_until("the NATS server", SOON, accepts).unwrap();
         server
     }
 
     fn url(&self) -> String {
-        format!("\"nats://127.0.0.1:{}\"", self.port)
+        format!("\"nats://{}\"", self.address)
     }
 
     /// Ends it, and starts another one with the same files.
     fn restart(self) -> Self {
-        let (port, directory) = (self.port, self.directory.clone());
+        let (address, directory) = (self.address, self.directory.clone());
         drop(self);
-        Self::start(&directory, port, &[])
+        Self::start(&directory, address, &[])
     }
 }
 
@@ -134,7 +148,7 @@ fn unavailable() -> (u16, Option<String>) {
 fn of_copies_at_two_hosts_at_once_exactly_one_reaches_a_handler() {
     const DELIVERIES: usize = 400;
     let directory = tempfile::tempdir().unwrap();
-    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let nats = Nats::alone(directory.path());
     let hosts = Hosts::pair(&nats, "");
     let send_all = |host: usize| {
         let mut connection = hosts.connect(host);
@@ -163,7 +177,7 @@ fn of_copies_at_two_hosts_at_once_exactly_one_reaches_a_handler() {
 #[test]
 fn what_a_handler_did_not_take_is_handled_at_another_host() {
     let directory = tempfile::tempdir().unwrap();
-    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let nats = Nats::alone(directory.path());
     let hosts = Hosts::pair(&nats, "");
     hosts.environment.events.set_behaviour(Behaviour::status(500, "later"));
     assert_eq!(hosts.send(0, "one").status, 500);
@@ -178,7 +192,7 @@ fn what_a_handler_did_not_take_is_handled_at_another_host() {
 #[test]
 fn a_copy_of_what_a_handler_has_is_told_to_wait_and_a_claim_of_a_dead_host_expires() {
     let directory = tempfile::tempdir().unwrap();
-    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let nats = Nats::alone(directory.path());
     let hosts = Hosts::pair(&nats, "");
     hosts.environment.events.set_behaviour(Behaviour::NeverAnswer);
     let mut first = hosts.connect(0);
@@ -198,10 +212,10 @@ fn a_copy_of_what_a_handler_has_is_told_to_wait_and_a_claim_of_a_dead_host_expir
 #[test]
 fn without_servers_nothing_is_handed_over_and_what_was_taken_is_known_afterwards() {
     let directory = tempfile::tempdir().unwrap();
-    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let nats = Nats::alone(directory.path());
     let hosts = Hosts::pair(&nats, "");
     assert_eq!(hosts.send(0, "taken").status, 200);
-    let (port, files) = (nats.port, nats.directory.clone());
+    let (address, files) = (nats.address, nats.directory.clone());
     drop(nats);
     wait_until("the loss of the connection", SOON, || {
         hosts.gateways[1].metric("hookgate_fleet_connected", &[]).unwrap() == 0.0
@@ -214,7 +228,7 @@ fn without_servers_nothing_is_handed_over_and_what_was_taken_is_known_afterwards
     }
     assert_eq!(hosts.handled().len(), 1, "nothing but the first");
     hosts.gateways[1].wait_log("no connection to the NATS servers of the fleet", SOON).unwrap();
-    let nats = Nats::start(&files, port, &[]);
+    let nats = Nats::start(&files, address, &[]);
     hosts.wait_connected(1);
     wait_until("the memory", SOON, || hosts.send(1, "taken").status == 208).unwrap();
     assert_eq!(hosts.send(1, "new").status, 200);
@@ -239,7 +253,7 @@ fn without_servers_deliveries_are_admitted_if_configured() {
 #[test]
 fn a_durable_delivery_is_stored_at_one_host() {
     let directory = tempfile::tempdir().unwrap();
-    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let nats = Nats::alone(directory.path());
     let environment = Environment::new().unwrap();
     let sections = ["a", "b"].map(|name| {
         let state = environment.state_directory().join(name);
@@ -264,7 +278,7 @@ fn a_durable_delivery_is_stored_at_one_host() {
 #[test]
 fn a_memory_that_forgets_is_not_used_and_never_changed() {
     let directory = tempfile::tempdir().unwrap();
-    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let nats = Nats::alone(directory.path());
     let one_copy = section(&nats.url());
     let more = one_copy.replace("replicas = 1", "replicas = 3");
     let hosts = Hosts::start(Environment::new().unwrap(), &[&one_copy, &more]);
@@ -278,7 +292,7 @@ fn a_memory_that_forgets_is_not_used_and_never_changed() {
 #[test]
 fn a_rule_that_remembers_longer_than_the_hosts_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let nats = Nats::start(directory.path(), free_port(), &[]);
+    let nats = Nats::alone(directory.path());
     let sections = section(&nats.url()) + "keep_s = 700\n";
     let hosts = Hosts::start(Environment::new().unwrap(), &[&sections]);
     let longer = |keep: &str| {
@@ -307,14 +321,14 @@ fn a_rule_that_remembers_longer_than_the_hosts_is_refused() {
 #[test]
 fn a_cluster_goes_on_without_one_of_its_servers() {
     let directory = tempfile::tempdir().unwrap();
-    let ports = [0; 3].map(|_| (free_port(), free_port()));
-    let routes = ports.map(|(_, cluster)| format!("nats://127.0.0.1:{cluster}")).join(",");
-    let mut servers: Vec<Nats> = (ports.iter().enumerate())
-        .map(|(number, (port, cluster))| {
-            let (name, cluster) = (format!("n{number}"), format!("nats://127.0.0.1:{cluster}"));
+    let addresses = [0; 3].map(|_| own_address());
+    let routes = addresses.map(|address| format!("nats://{address}:6222")).join(",");
+    let mut servers: Vec<Nats> = (addresses.iter().enumerate())
+        .map(|(number, address)| {
+            let (name, cluster) = (format!("n{number}"), format!("nats://{address}:6222"));
             let arguments =
                 ["--server_name", &name, "--cluster_name", "test", "--cluster", &cluster, "--routes", &routes];
-            Nats::start(&directory.path().join(&name), *port, &arguments)
+            Nats::start(&directory.path().join(&name), SocketAddrV4::new(*address, 4222), &arguments)
         })
         .collect();
     let urls = servers.iter().map(Nats::url).collect::<Vec<_>>().join(", ");
@@ -345,9 +359,10 @@ fn both_sides_of_a_connection_show_their_certificates() {
     let path = |path: &Path| path.display().to_string();
     let (chain, key, authority) = (path(&server.chain_path), path(&server.key_path), path(sender.root.path()));
     let tls = ["--tls", "--tlscert", &chain, "--tlskey", &key, "--tlscacert", &authority, "--tlsverify"];
-    let nats = Nats::start(directory.path(), free_port(), &tls);
+    // The certificate has this name.
+    let nats = Nats::start(directory.path(), SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()), &tls);
     let sections = |anchor: &Path, certificate: &str| {
-        let servers = format!("\"tls://localhost:{}\"", nats.port);
+        let servers = format!("\"tls://localhost:{}\"", nats.address.port());
         section(&servers) + &format!("trust_anchors = [{}]\n{certificate}\n", quoted(anchor))
     };
     let shown = format!("certificate = {{ chain = {}, key = {} }}", quoted(&ours.chain_path), quoted(&ours.key_path));
