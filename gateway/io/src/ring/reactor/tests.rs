@@ -242,16 +242,16 @@ fn more_than_the_socket_buffer_holds_is_sent_in_order() {
         let bytes: Vec<u8> = (0..1 << 20).map(|index: u32| u8::try_from(index % 251).unwrap()).collect();
         socket.queue().extend_from_slice(&bytes);
         let expected = bytes.clone();
-        let reader = std::thread::spawn(move || {
-            let mut received = Vec::new();
-            peer.read_to_end(&mut received).unwrap();
-            received == expected
-        });
         poll_fn(|context| {
             assert!(socket.poll_drain(context).is_pending(), "the rest waits for room");
             Poll::Ready(())
         })
         .await;
+        let reader = std::thread::spawn(move || {
+            let mut received = Vec::new();
+            peer.read_to_end(&mut received).unwrap();
+            received == expected
+        });
         poll_fn(|context| socket.poll_finish(context)).await.unwrap();
         assert_eq!(socket.sent(), bytes.len() as u64);
         assert!(reader.join().unwrap());
