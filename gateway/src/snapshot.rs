@@ -76,6 +76,16 @@ impl Site {
     }
 }
 
+/// The site of each server name.
+#[derive(Clone)]
+struct Sites {
+    named: HostMap<Arc<Site>>,
+    /// Of names that no route has.
+    unknown: Arc<Site>,
+    /// Of clients that send no name.
+    unnamed: Arc<Site>,
+}
+
 /// What the server name in a client's hello selects.
 pub enum Reception<'a> {
     /// This site.
@@ -155,9 +165,7 @@ pub struct Snapshot {
     tickets: Option<SharedKeys>,
     scopes: Arc<Scopes>,
     shared: Arc<SharedTls>,
-    named: HostMap<Arc<Site>>,
-    unknown: Arc<Site>,
-    unnamed: Arc<Site>,
+    sites: Sites,
     turns_unknown_away: bool,
 }
 
@@ -201,16 +209,7 @@ impl Snapshot {
         let tickets = tickets.map(|secrets| scopes.shared_keys(&secrets, &identity, &tls));
         let certificates = Arc::new(server_certificates(certificates)?);
         let shared = Arc::new(SharedTls::new(certificates, tls.policy, &tls.key_exchange, tickets.clone())?);
-        let make = |scoped: &Scoped| scoped.site(&identity, &shared);
-        let unnamed = make(&scopes.unnamed)?;
-        let mut unknown = Arc::clone(&unnamed);
-        let mut named = HostMap::default();
-        for scoped in &scopes.named {
-            match &scoped.host {
-                HostPattern::Every => unknown = make(scoped)?,
-                host @ (HostPattern::Exact(_) | HostPattern::Wildcard(_)) => named.insert(host, make(scoped)?),
-            }
-        }
+        let sites = scopes.sites(&identity, &shared)?;
         let routes = Arc::new(RouteTable::new(routes.into()));
         Ok(Self {
             generation,
@@ -236,9 +235,7 @@ impl Snapshot {
             tickets,
             scopes,
             shared,
-            named,
-            unknown,
-            unnamed,
+            sites,
             turns_unknown_away,
         })
     }
@@ -265,15 +262,8 @@ impl Snapshot {
             true => Arc::new(self.shared.under(tickets.clone())?),
             false => Arc::new(self.shared.renewed(tickets.clone())?),
         };
-        let renewed = |site: &Arc<Site>| -> Result<Arc<Site>, SnapshotError> {
-            let Site { host, scope, answers_everyone, certificate_request, .. } = &**site;
-            let (host, scope, certificate_request) = (host.clone(), scope.clone(), *certificate_request);
-            let tls = shared.server_config(&identity, &scope, certificate_request)?;
-            Ok(Arc::new(Site { host, scope, answers_everyone: *answers_everyone, certificate_request, tls }))
-        };
-        let named = self.named.try_map(renewed)?;
-        let (unknown, unnamed) = (renewed(&self.unknown)?, renewed(&self.unnamed)?);
-        Ok(Self { generation, identity, tickets, shared, named, unknown, unnamed, ..self.clone() })
+        let sites = self.scopes.sites(&identity, &shared)?;
+        Ok(Self { generation, identity, tickets, shared, sites, ..self.clone() })
     }
 
     /// The number of the trust policy whose tickets other hosts open too; 0 if none does.
@@ -296,7 +286,8 @@ impl Snapshot {
 
     /// Selects the site for a client that sends this server name, in any case.
     pub fn reception(&self, server_name: Option<&str>) -> Reception<'_> {
-        let Some(server_name) = server_name else { return Reception::Site(&self.unnamed) };
+        let Sites { named, unknown, unnamed } = &self.sites;
+        let Some(server_name) = server_name else { return Reception::Site(unnamed) };
         let lower;
         let server_name = if server_name.bytes().any(|byte| byte.is_ascii_uppercase()) {
             lower = server_name.to_ascii_lowercase();
@@ -304,11 +295,11 @@ impl Snapshot {
         } else {
             server_name
         };
-        let [exact, wildcard] = self.named.of(server_name);
+        let [exact, wildcard] = named.of(server_name);
         match exact.or(wildcard) {
             Some(site) => Reception::Site(site),
-            None if self.turns_unknown_away && !self.unknown.serves_anyone() => Reception::TurnAway,
-            None => Reception::Site(&self.unknown),
+            None if self.turns_unknown_away && !unknown.serves_anyone() => Reception::TurnAway,
+            None => Reception::Site(unknown),
         }
     }
 }
@@ -383,6 +374,21 @@ impl Scopes {
         };
         let unnamed = scoped(SiteRoutes::without_name(routes));
         Self { named: sites(routes).into_iter().map(scoped).collect(), unnamed }
+    }
+
+    /// The sites under this policy.
+    fn sites(&self, identity: &Arc<Identity>, shared: &SharedTls) -> Result<Sites, SnapshotError> {
+        let make = |scoped: &Scoped| scoped.site(identity, shared);
+        let unnamed = make(&self.unnamed)?;
+        let mut unknown = Arc::clone(&unnamed);
+        let mut named = HostMap::default();
+        for scoped in &self.named {
+            match &scoped.host {
+                HostPattern::Every => unknown = make(scoped)?,
+                host @ (HostPattern::Exact(_) | HostPattern::Wildcard(_)) => named.insert(host, make(scoped)?),
+            }
+        }
+        Ok(Sites { named, unknown, unnamed })
     }
 
     /// The keys of tickets under this policy, and under these versions, suites and groups of TLS: a session of TLS 1.2 is resumed without

@@ -130,18 +130,6 @@ impl<T> HostMap<T> {
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.exact.values_mut().chain(self.wildcard.values_mut())
     }
-
-    /// The same patterns with other values.
-    ///
-    /// # Errors
-    ///
-    /// The first error of `change`.
-    pub fn try_map<U, E>(&self, mut change: impl FnMut(&T) -> Result<U, E>) -> Result<HostMap<U>, E> {
-        let mut changed = |map: &HashMap<Arc<str>, T>| {
-            map.iter().map(|(host, value)| Ok((Arc::clone(host), change(value)?))).collect::<Result<_, E>>()
-        };
-        Ok(HostMap { exact: changed(&self.exact)?, wildcard: changed(&self.wildcard)? })
-    }
 }
 
 #[cfg(test)]
@@ -194,7 +182,5 @@ mod tests {
         check("c.b.example.com", [None, Some(3)]);
         check("example.com", [None, None]);
         check("d.c.b.example.com", [None, None]);
-        let doubled = map.try_map(|number| Ok::<_, ()>(number * 2));
-        assert_eq!(doubled.map(|map| map.of("a.example.com").map(|found| found.copied())), Ok([Some(2), Some(4)]));
     }
 }
