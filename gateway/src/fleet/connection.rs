@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
@@ -91,7 +91,7 @@ impl Prepared {
     /// [`StartError::Thread`]
     pub fn start(self) -> Result<(), StartError> {
         let Self { works, options, servers, bucket: name, replicas, kept } = self;
-        let thread = thread::Builder::new().name("fleet".to_owned()).spawn(move || {
+        let run = move || -> io::Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             LocalSet::new().block_on(&runtime, async move {
                 let client = options.connect(servers).await.map_err(io::Error::other)?;
@@ -106,10 +106,15 @@ impl Prepared {
                 serve(works, &bucket).await;
                 Ok(())
             })
-        });
-        let thread = thread.map_err(StartError::Thread)?;
-        // The thread is not waited for: whoever asks has heard the answer before the process ends.
-        drop::<JoinHandle<io::Result<()>>>(thread);
+        };
+        let logged = move || {
+            if let Err(error) = run() {
+                let cause = Cause::Gateway.label();
+                tracing::error!(%error, cause, "the thread that talks to the NATS servers has ended; restart hookgate");
+            }
+        };
+        // The thread is not waited for: each request has its answer before the process ends.
+        drop(thread::Builder::new().name("fleet".to_owned()).spawn(logged).map_err(StartError::Thread)?);
         Ok(())
     }
 }
@@ -130,7 +135,7 @@ fn heard(event: &Event) {
     }
 }
 
-/// Does the works, until nobody can ask any more.
+/// Does the works, until the [`Fleet`] is gone.
 async fn serve(mut works: mpsc::Receiver<Work>, bucket: &Bucket) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     while let Some(work) = works.recv().await {
@@ -155,7 +160,7 @@ impl Work {
         match (self, memory) {
             (Self::Claim { deliveries, held_for, told }, Some(memory)) => {
                 let outcome = memory.claim(&deliveries, held_for).await.map_err(failed).ok();
-                // A request that has given up leaves its claim to nobody.
+                // A request that has given up does not hand the delivery over.
                 if let Err(Some(super::memory::Outcome::Claimed(claimed))) = told.send(outcome) {
                     memory.release(claimed).await;
                 }

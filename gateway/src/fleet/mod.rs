@@ -80,12 +80,7 @@ impl Fleet {
     /// Claims a delivery, which has one or more ids. `held_for` bounds how long its handler may take; after that, another host may claim it.
     pub async fn claim(&self, deliveries: Vec<KeptDelivery>, held_for: Duration) -> Claim {
         let began = Instant::now();
-        let (told, outcome) = oneshot::channel();
-        let queued = self.queue.try_send(Work::Claim { deliveries, held_for, told }).is_ok();
-        let outcome = match queued {
-            true => timeout(LIMIT, outcome).await.ok().and_then(Result::ok).flatten(),
-            false => None,
-        };
+        let outcome = self.ask(|told| Work::Claim { deliveries, held_for, told }).await.flatten();
         let (claim, result) = match outcome {
             Some(memory::Outcome::Claimed(claimed)) => {
                 (Claim::Made(Held { claimed, queue: self.queue.clone() }), "made")
@@ -105,12 +100,17 @@ impl Fleet {
     ///
     /// They did not say so, and `on_state_failure` is `refuse`.
     pub async fn take(&self, mut held: Held) -> Result<(), NotStored> {
-        let (told, outcome) = oneshot::channel();
         let claimed = std::mem::take(&mut held.claimed);
-        let queued = self.queue.try_send(Work::Take { claimed, told }).is_ok();
-        let is_stored = queued && matches!(timeout(LIMIT, outcome).await, Ok(Ok(true)));
+        let is_stored = self.ask(|told| Work::Take { claimed, told }).await == Some(true);
         metrics::taken(is_stored);
         if is_stored || self.on_failure == OnStateFailure::Admit { Ok(()) } else { Err(NotStored) }
+    }
+
+    /// What the thread answers; `None` if it gives no answer in time, or has too much to do.
+    async fn ask<T>(&self, work: impl FnOnce(oneshot::Sender<T>) -> Work) -> Option<T> {
+        let (told, answer) = oneshot::channel();
+        self.queue.try_send(work(told)).ok()?;
+        timeout(LIMIT, answer).await.ok()?.ok()
     }
 }
 

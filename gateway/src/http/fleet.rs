@@ -17,7 +17,7 @@ use hookgate_core::route::Route;
 /// Beyond the `handler_timeout_ms` of the route: the wait for a place at the handler, and for the disk. After that, another host may claim the delivery.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Claims `delivery`. `None` if there is nothing to claim, or nobody to claim it from.
+/// Claims `delivery`. `None` if there is nothing to claim, or no fleet.
 ///
 /// # Errors
 ///
@@ -30,21 +30,20 @@ pub(super) async fn claim(
     now: UnixTime,
 ) -> Result<Option<Held>, Failure> {
     let (Some(fleet), Some(delivery)) = (&snapshot.fleet, delivery) else { return Ok(None) };
-    let refused = |reject, detail: &str| Refusal::new(reject, detail);
     match fleet.claim(delivery.kept(now).collect(), route.limits.handler_timeout + MARGIN).await {
         Claim::Made(held) => Ok(Some(held)),
         Claim::Admitted => Ok(None),
         Claim::Taken => {
             let detail = "A copy of this delivery was taken before, by a host of this fleet.";
-            Err(Failure::duplicate(refused(Reject::DuplicateDelivery, detail), duplicate_status))
+            Err(Failure::duplicate(Refusal::new(Reject::DuplicateDelivery, detail), duplicate_status))
         }
         Claim::InFlight => {
             let detail = "A handler of another host of this fleet has a copy of this delivery. Send it again later.";
-            Err(Failure::after_body(refused(Reject::DeliveryInFlight, detail)))
+            Err(Failure::after_body(Refusal::new(Reject::DeliveryInFlight, detail)))
         }
         Claim::Unknown => {
             let detail = "The memory of deliveries that the hosts share gave no answer.";
-            Err(Failure::after_body(refused(Reject::StateUnavailable, detail)))
+            Err(Failure::after_body(Refusal::new(Reject::StateUnavailable, detail)))
         }
     }
 }
