@@ -27,7 +27,8 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::WantsClientCert;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
@@ -93,12 +94,19 @@ pub struct Fetcher {
 ///
 /// Where rustls and its provider do not fit together.
 pub fn tls_settings(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(crypto::provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = tls_builder(roots)?.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// TLS 1.2 and 1.3 to servers whose certificate `roots` vouch for; the caller says as which client.
+///
+/// # Errors
+///
+/// Where rustls and its provider do not fit together.
+pub fn tls_builder(roots: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(crypto::provider()));
+    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots))
 }
 
 /// The roots that this host trusts, as its distribution installed them (or `SSL_CERT_FILE` and `SSL_CERT_DIR` say). Reads files.

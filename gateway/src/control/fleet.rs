@@ -7,9 +7,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use rustls::ClientConfig;
 
-use super::fetcher::{configured_roots, system_roots};
+use super::fetcher::{configured_roots, system_roots, tls_builder};
 use crate::config::{self, OnStateFailure};
-use crate::crypto;
 use crate::fleet::{self, Fleet, Prepared, Settings};
 
 /// Where workers ask, and the thread that answers them.
@@ -25,14 +24,12 @@ pub(super) fn prepare(fleet: &config::Fleet, on_failure: OnStateFailure) -> anyh
 fn tls(fleet: &config::Fleet) -> anyhow::Result<ClientConfig> {
     let is_plain = fleet.servers.iter().all(|server| server.starts_with("nats://"));
     let roots = match fleet.trust_anchors.as_slice() {
-        // Nobody is asked for a certificate.
+        // No server of these presents a certificate.
         [] if is_plain => rustls::RootCertStore::empty(),
         [] => system_roots().context("[fleet]: write trust_anchors, or install ca-certificates")?,
         anchors => configured_roots(anchors),
     };
-    let builder = ClientConfig::builder_with_provider(Arc::new(crypto::provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
+    let builder = tls_builder(roots)?;
     match &fleet.certificate {
         Some((chain, key)) => {
             let config = builder.with_client_auth_cert(chain.clone(), key.clone_key());
