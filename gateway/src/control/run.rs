@@ -119,26 +119,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         };
         let mut loader = Loader::new(path.to_owned(), &config.limits, retirement);
         loader.tune_log(log.tuning());
-        // Before the process is confined, and before the sources of data are read from it.
-        let state = fixed.state.directory.as_deref().map(StateDirectory::open).transpose();
-        let of_state = || NamedPlaces::of(path, &FileVersions::default()).state.map(|(location, _)| location);
-        match state.map_err(|error| placed(of_state(), error.into()))? {
-            Some(state) => loader.keep_state_in(state),
-            None => warn_of_absence(&features_with_state(&config)),
-        }
-        let deliveries = match fixed.state.deliveries {
-            Deliveries::Disk => loader.keep_deliveries(fixed.state.on_failure)?,
-            Deliveries::Memory => None,
-        };
-        let fleet =
-            fixed.fleet.as_ref().map(|fleet| super::fleet::prepare(fleet, fixed.state.on_failure)).transpose()?;
-        loader.fleet = fleet.as_ref().map(|(fleet, _)| Arc::clone(fleet));
-        if let Some(state) = &loader.state {
-            answer_questions(state.path(), &loader.recent, loader.store().cloned());
-        }
-        if fixed.state.directory.is_some() && deliveries.is_none() && has_replay(&config) {
-            tracing::warn!("deliveries are remembered in memory alone: a restart forgets which were taken");
-        }
+        let (deliveries, fleet) = open_memory(path, &config, &mut loader)?;
         // Before the ports are open, so that no foreign packet reaches one.
         loader.filter.start(&config.filter)?;
         let count = worker_count(&fixed.listen);
@@ -153,7 +134,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let (plans, ports) = planned.map_err(|error| located(path, error))?;
         // No later step needs a privilege, and no byte from a peer has been read.
         confine(|| loader.filter.is_usable(), loader.state.as_ref())?;
-        fleet.map(|(_, thread)| thread.start()).transpose()?;
+        fleet.map(crate::fleet::Prepared::start).transpose()?;
         let handover = deliveries.map(super::deliveries::Prepared::start).transpose()?.unwrap_or_default();
         first_lists(&mut loader, &current, &commands).await;
         let workers = start_workers(plans, backend)?;
@@ -179,6 +160,36 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let outcome = control.attend(&mut signals).await;
         control.end(outcome, signals).await
     })
+}
+
+/// Opens the state directory, and prepares the threads that remember deliveries beyond this process: those of the disk and of the fleet. Before the
+/// process is confined, and before the sources of data are read from the directory.
+fn open_memory(
+    path: &Path,
+    config: &Config,
+    loader: &mut Loader,
+) -> anyhow::Result<(Option<super::deliveries::Prepared>, Option<crate::fleet::Prepared>)> {
+    let state = config.state.directory.as_deref().map(StateDirectory::open).transpose();
+    let of_state = || NamedPlaces::of(path, &FileVersions::default()).state.map(|(location, _)| location);
+    match state.map_err(|error| placed(of_state(), error.into()))? {
+        Some(state) => loader.keep_state_in(state),
+        None => warn_of_absence(&features_with_state(config)),
+    }
+    let on_failure = config.state.on_failure;
+    let deliveries = match config.state.deliveries {
+        Deliveries::Disk => loader.keep_deliveries(on_failure)?,
+        Deliveries::Memory => None,
+    };
+    let fleet = config.fleet.as_ref().map(|fleet| super::fleet::prepare(fleet, on_failure)).transpose()?;
+    let (fleet, thread) = fleet.unzip();
+    loader.fleet = fleet;
+    if let Some(state) = &loader.state {
+        answer_questions(state.path(), &loader.recent, loader.store().cloned());
+        if deliveries.is_none() && has_replay(config) {
+            tracing::warn!("deliveries are remembered in memory alone: a restart forgets which were taken");
+        }
+    }
+    Ok((deliveries, thread))
 }
 
 /// Serves the control socket, if it can be bound. Without it, `hookgate explain` knows no recent refusal, and `hookgate deliveries` no daemon.
