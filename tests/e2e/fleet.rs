@@ -1,7 +1,7 @@
 //! Hosts that share the memory of deliveries over real NATS servers: of copies at any hosts, one reaches a handler.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use hookgate_testkit::configuration::HOST;
-use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
+use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal, free_port};
 use hookgate_testkit::handler::Behaviour;
 use hookgate_testkit::http::{self, Response};
 use hookgate_testkit::pki::{ClientIdentity, KeyKind, LeafOptions, Sender, Variant};
@@ -24,10 +24,6 @@ const ID: &str = "x-delivery";
 
 /// For an election among servers, and a claim that expires.
 const LATER: Duration = Duration::from_secs(40);
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
 
 /// An address of this host that no other test has, so that the usual ports are free there.
 fn own_address() -> Ipv4Addr {
@@ -240,7 +236,7 @@ fn without_servers_nothing_is_handed_over_and_what_was_taken_is_known_afterwards
 #[test]
 fn without_servers_deliveries_are_admitted_if_configured() {
     let environment = Environment::new().unwrap();
-    let port = free_port();
+    let port = free_port().unwrap();
     let state =
         format!("[state]\ndirectory = {}\non_state_failure = \"admit\"\n", quoted(&environment.state_directory()));
     let sections = section(&format!("\"nats://127.0.0.1:{port}\"")) + &state;
@@ -360,7 +356,7 @@ fn both_sides_of_a_connection_show_their_certificates() {
     let (chain, key, authority) = (path(&server.chain_path), path(&server.key_path), path(sender.root.path()));
     let tls = ["--tls", "--tlscert", &chain, "--tlskey", &key, "--tlscacert", &authority, "--tlsverify"];
     // The certificate has this name.
-    let nats = Nats::start(directory.path(), SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()), &tls);
+    let nats = Nats::start(directory.path(), SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port().unwrap()), &tls);
     let sections = |anchor: &Path, certificate: &str| {
         let servers = format!("\"tls://localhost:{}\"", nats.address.port());
         section(&servers) + &format!("trust_anchors = [{}]\n{certificate}\n", quoted(anchor))

@@ -2,13 +2,13 @@
 //! cannot be written.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hookgate_testkit::configuration::{FourProviders, HOST, LISTEN_PORT};
-use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
+use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal, free_port};
 use hookgate_testkit::handler::{Behaviour, Handler};
 use hookgate_testkit::pki::{KeyKind, Pki, Sender, ServerIdentity, Variant};
 use ring::digest::{SHA256, digest};
@@ -164,7 +164,7 @@ impl Bundle {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
         let mut options = GatewayOptions::new(script);
         // A reserved port is one of root, and another user cannot share it.
-        options.port = Some(free_port());
+        options.port = Some(free_port().unwrap());
         Gateway::start(toml, &options).unwrap()
     }
 }
@@ -175,10 +175,6 @@ impl Drop for Bundle {
         let mut runc = Command::new("runc");
         drop(runc.arg("--root").arg(self.path("runc")).args(["delete", "--force", CONTAINER]).output());
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 #[test]
@@ -232,7 +228,7 @@ fn the_configuration_for_kubernetes_serves_in_the_image() {
         bundle.own(&secrets.join(to));
     }
     let handler = bundle.handler("handlers/github.sock");
-    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kubernetes/hookgate.toml");
     let toml = fs::read_to_string(file).unwrap();
     let toml = toml.replace("\"0.0.0.0:8443\", \"[::]:8443\"", &format!("\"127.0.0.1:{LISTEN_PORT}\""));

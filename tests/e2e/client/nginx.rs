@@ -3,11 +3,12 @@
 //! Owns the process and its configuration. Needs Debian's nginx or another.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use hookgate_testkit::gateway::free_port;
 use hookgate_testkit::wait::wait_until;
 
 use super::HOST;
@@ -32,7 +33,7 @@ impl Drop for Nginx {
 impl Nginx {
     /// Starts one in `directory` with `chain`, and these lines in `server { … }`.
     pub(super) fn start(directory: &Path, chain: &ServerChain, lines: &str) -> Result<Self> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_port()?;
         let place = directory.display();
         let (certificate, key) = (chain.chain.display(), chain.key.display());
         let file = directory.join("nginx.conf");

@@ -426,8 +426,13 @@ impl ReservedPort {
     }
 }
 
-/// A port of 127.0.0.1 that was free a moment ago. If another process takes it first, the daemon fails to start.
-fn free_port() -> Result<u16> {
+/// A port of 127.0.0.1 that was free a moment ago. If another process takes it first, the server that is given it
+/// fails to start.
+///
+/// # Errors
+///
+/// A system call fails.
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 

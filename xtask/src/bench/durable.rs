@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use hookgate_testkit::gateway::free_port;
 use hookgate_testkit::metrics::Metrics;
 use serde::Serialize;
 
@@ -18,7 +19,7 @@ use super::environment::Environment;
 use super::measure::run;
 use super::protocol::{Load, Measured, Sender, Transport, Unit};
 use super::scenario::Addition;
-use super::server::{Program, Server, free_port};
+use super::server::{Program, Server};
 
 /// Connections, each with one request at a time.
 const CONNECTIONS: usize = 64;

@@ -3,13 +3,14 @@
 //! Owns the processes and the templates in `benches/peers`. Must not load them.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use hookgate_testkit::gateway::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
@@ -336,15 +337,6 @@ fn keep(template: &str, name: &str, keeps: bool) -> String {
         rest = after;
     }
     text + rest
-}
-
-/// A port that no socket uses now.
-///
-/// # Errors
-///
-/// A system call fails.
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// `root` and every process below it.

@@ -8,12 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use hookgate_testkit::gateway::free_port;
 use hookgate_testkit::metrics::Metrics;
 use serde::Serialize;
 
 use super::environment::Environment;
 use super::protocol::{self, Hold, Reply};
-use super::server::{Kind, Program, Server, free_port};
+use super::server::{Kind, Program, Server};
 
 /// Numbers of workers.
 pub(crate) const WORKERS: [usize; 2] = [2, 4];

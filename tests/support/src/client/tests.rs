@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::{Curl, OpenSsl, PAGERDUTY_CIPHERS, TlsVersion, raw};
+use crate::gateway::free_port;
 use crate::pki::{KeyKind, Pki, Sender, ServerIdentity, Variant};
 use crate::process::KilledOnDrop;
 use crate::wait::wait_until;
@@ -22,7 +23,7 @@ struct Server {
 
 impl Server {
     fn start(pki: &Pki, server: &ServerIdentity, sender: Sender) -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port().unwrap();
         let root = pki.sender(sender).root.path();
         let mut command = Command::new("openssl");
         command
