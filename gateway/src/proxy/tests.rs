@@ -1,3 +1,5 @@
+//! What a stream tells of its header: where it ends, and why it is refused.
+
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::io::Write as _;

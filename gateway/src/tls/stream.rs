@@ -315,7 +315,7 @@ impl TlsStream {
     }
 
     /// Counts plaintext that the reader gets.
-    fn has_content(&mut self, count: usize) {
+    fn note_content(&mut self, count: usize) {
         self.read += count as u64;
         self.without_content = if self.is_admitted { 0 } else { self.without_content.saturating_sub(count) };
     }
@@ -415,7 +415,7 @@ impl Read for TlsStream {
                     let count = plaintext.len().min(buffer.remaining());
                     buffer.put_slice(&plaintext[..count]);
                     this.connection.reader().consume(count);
-                    this.has_content(count);
+                    this.note_content(count);
                     return Poll::Ready(Ok(()));
                 }
                 // No plaintext yet.

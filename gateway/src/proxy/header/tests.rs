@@ -1,3 +1,5 @@
+//! A header that is right is read as it was meant, and no other one is.
+
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use proptest::prelude::*;
