@@ -70,7 +70,7 @@ pub struct RouteLimits {
 pub enum AnsweredBy {
     /// `handler`, after every check.
     Handler(Handler),
-    /// `respond`: hookgate, with this status and nothing else, whoever asks. Nothing leaves the process, and nothing is demanded.
+    /// `respond`: hookgate, with this status and nothing else, to every client. Nothing leaves the process, and nothing is demanded.
     Gateway(StatusCode),
 }
 

@@ -43,7 +43,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// From the question to the end of an answer about deliveries: the disk may be slow, and a body long.
 const STORED_LIMIT: Duration = Duration::from_secs(20);
 
-/// Connections that are served at once: more than operators and their scripts make, so that a few that say nothing keep nobody waiting. An answer
+/// Connections that are served at once: more than operators and their scripts make, so that a few that say nothing keep no other waiting. An answer
 /// about deliveries can have half a gibibyte, so not many more.
 const AT_ONCE: usize = 8;
 

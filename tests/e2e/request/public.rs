@@ -1,4 +1,4 @@
-//! A route that hookgate answers itself, whoever asks.
+//! A route that hookgate answers itself, to every client.
 
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::http;

@@ -129,7 +129,7 @@ impl RevocationLists {
 impl Digested for RevocationLists {
     /// The lists in the order of their digests: theirs is that of thisUpdate, and among lists of one time that in which they were fetched.
     fn add_to(&self, transcript: &mut Transcript) {
-        // What may still come admits nobody, and what has failed is a memory.
+        // What may still come admits no certificate, and what has failed is a memory.
         let Self { lists, scope, awaited: _, failed: _ } = self;
         transcript.number(match scope {
             RevocationScope::Chain => 0,

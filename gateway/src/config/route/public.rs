@@ -1,4 +1,4 @@
-//! `respond`: a route that hookgate answers itself, whoever asks, as for a health check.
+//! `respond`: a route that hookgate answers itself, to every client, as for a health check.
 //!
 //! Owns what such a route may have: a host, one path, a name, and a status. Must not answer: `http` does.
 

@@ -194,7 +194,7 @@ pub(super) fn taken_ports(places: &NamedPlaces, running: &ControlSocket) -> Vec<
 
 /// Warns of addresses to listen on that this host has not.
 pub(super) fn foreign_addresses(places: &NamedPlaces) -> Vec<Finding> {
-    // A datagram socket on a free port takes no connection of anybody.
+    // A datagram socket on a free port takes no connection.
     let is_foreign = |address: SocketAddr| {
         UdpSocket::bind((address.ip(), 0)).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
     };
