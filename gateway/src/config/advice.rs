@@ -291,7 +291,7 @@ fn shared_handlers(parsed: &Parsed<'_>, report: &mut Report<'_>) {
         let paths = route.path_at_handler();
         let is_reached = |(at, other): &(usize, &Route)| {
             let is_same = *at == index || other.providers == route.providers && !own(*at) && !own(index);
-            let shares_host = route.host.covers(&other.host) || other.host.covers(&route.host);
+            let shares_host = route.host.meets(&other.host);
             let shares_method = other.methods.iter().any(|method| route.methods.contains(method));
             !is_same
                 && shares_host
@@ -325,7 +325,7 @@ fn public_routes(parsed: &Parsed<'_>, report: &mut Report<'_>) {
             let (path, host, name) = (path.to_string(), other.host.to_string(), other.name.to_string());
             report.warn_at(&at, RouteWarning::PublicRouteBehind { path, host, name }.into());
         }
-        let shares_names = |other: &&Route| route.host.covers(&other.host) || other.host.covers(&route.host);
+        let shares_names = |other: &&Route| route.host.meets(&other.host);
         if parsed.routes.iter().filter(shares_names).any(asks) {
             report.note_about(respond, RouteWarning::PublicRouteAsks.into());
         }

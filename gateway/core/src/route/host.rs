@@ -61,6 +61,11 @@ impl HostPattern {
             (_, _) => self == other,
         }
     }
+
+    /// Whether some host is one of both patterns. No two patterns have only a part of their hosts in common.
+    pub fn meets(&self, other: &Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
 }
 
 impl fmt::Display for HostPattern {
