@@ -14,8 +14,11 @@ use crate::tls_client::{TlsClient, request};
 
 pub(crate) const MIB: u64 = 1024 * 1024;
 
-/// What bursts may leave, however many there were: tables that have grown, and blocks of 64 KiB of which a part is in use. 1.7 MiB were seen.
-pub(crate) const LEFT: u64 = 2 * MIB;
+/// What bursts may leave, however many there were: tables that have grown, and blocks of 64 KiB of which a part is in use.
+///
+/// Of 25 bursts of bodies, the first left 1.4 MiB, the tenth 2.0 and the last 2.1. A leak of 10 KB a connection would leave 3 MB after
+/// three bursts.
+pub(crate) const LEFT: u64 = 3 * MIB;
 
 /// How often a test lets a burst come and go. What one of them leaves, the next one uses.
 pub(crate) const BURSTS: usize = 3;
@@ -99,7 +102,7 @@ fn the_memory_of_senders_comes_back() {
                 sender
             })
             .collect();
-        assert!(resident.grown() > 3 * MIB, "{}", resident.grown());
+        assert!(resident.grown() > 2 * LEFT, "{}", resident.grown());
         drop(senders);
         resident.comes_back();
     }
@@ -117,7 +120,7 @@ fn the_memory_of_an_earlier_configuration_comes_back() {
     let large = small.replacen("name = \"percolate\"", &lines, 1);
     for _ in 0..BURSTS {
         gateway.reload(&large).unwrap();
-        assert!(resident.grown() > 3 * MIB, "{}", resident.grown());
+        assert!(resident.grown() > 2 * LEFT, "{}", resident.grown());
         gateway.reload_permitting(&small).unwrap();
         resident.comes_back();
     }
