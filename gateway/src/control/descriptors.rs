@@ -37,15 +37,17 @@ const ASSUMED_OPEN: usize = 24;
 /// They save a connect (some 50 µs) per request, but connections of peers are what hookgate is for.
 const IDLE_PART: usize = 4;
 
-/// Raises the soft limit to the hard limit. A service manager or shell sets the soft limit to 1024 for programs that use select(2), and
-/// the hard limit to what it wants to allow.
-pub(super) fn raise_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current == limit.maximum {
-        return;
-    }
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        tracing::warn!(%error, "cannot raise the limit on open files (RLIMIT_NOFILE)");
+/// Raises the soft limits on open files, and on the memory of rings, to their hard limits. A service manager or shell sets the soft limit on files to
+/// 1024 for programs that use select(2), and the hard limits to what it wants to allow.
+pub(super) fn raise_limits() {
+    for (resource, name) in [(Resource::Nofile, "RLIMIT_NOFILE"), (Resource::Memlock, "RLIMIT_MEMLOCK")] {
+        let limit = getrlimit(resource);
+        if limit.current == limit.maximum {
+            continue;
+        }
+        if let Err(error) = setrlimit(resource, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+            tracing::warn!(%error, limit = name, "a soft limit cannot be raised to its hard limit");
+        }
     }
 }
 
@@ -220,9 +222,11 @@ mod tests {
     }
 
     #[test]
-    fn the_soft_limit_is_raised_to_the_hard_limit() {
-        raise_limit();
-        let limit = getrlimit(Resource::Nofile);
-        assert_eq!(limit.current, limit.maximum);
+    fn the_soft_limits_are_raised_to_the_hard_limits() {
+        raise_limits();
+        for resource in [Resource::Nofile, Resource::Memlock] {
+            let limit = getrlimit(resource);
+            assert_eq!(limit.current, limit.maximum, "{resource:?}");
+        }
     }
 }

@@ -22,7 +22,7 @@ use super::admin::observer::{Moment, Observer};
 use super::admin::phase::Phase;
 use super::confine::{confine, hide_memory, unprivileged};
 use super::deliveries::Handover;
-use super::descriptors::raise_limit;
+use super::descriptors::raise_limits;
 use super::inquiry::Inquiry;
 use super::log::{Log, LogError, Losses, StatedLevels};
 use super::published::Publisher;
@@ -90,7 +90,7 @@ pub fn run(path: &Path, levels: Option<&str>) -> ExitCode {
     if let Err(error) = huge_pages {
         tracing::warn!(%error, "transparent huge pages stay allowed; resident memory may exceed what is in use by some MiB");
     }
-    raise_limit();
+    raise_limits();
     log_warnings(&warnings);
     match serve(path, config, files, &log) {
         Ok(()) => ExitCode::SUCCESS,

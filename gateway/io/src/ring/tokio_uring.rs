@@ -20,7 +20,10 @@ use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
 use super::driver::Driver;
 use super::{COMPLETION_ENTRIES, Completion, ENTRIES, Resources, Submission};
-use crate::ring::probe::{ProbeError, check};
+use crate::ring::probe::{ProbeError, check, patiently};
+
+/// The first Linux version that has what the ring needs.
+const MINIMUM: &str = "6.0";
 
 /// The flags of the ring, of which `SINGLE_ISSUER` is the newest (Linux 6.0). Only this thread submits; completion work runs when
 /// it enters the kernel anyway, without an interrupt.
@@ -32,7 +35,7 @@ fn ring() -> io_uring::Builder {
 
 /// Checks that this host allows the driver.
 pub(crate) fn probe() -> Result<(), ProbeError> {
-    check(ring().build(8), "6.0")
+    check(|| ring().build(8), MINIMUM)
 }
 
 /// Runs `main` to its end on this thread, on a new ring.
@@ -41,7 +44,7 @@ pub(crate) fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     ring.setup_cqsize(COMPLETION_ENTRIES);
     let mut builder = tokio_uring::builder();
     builder.entries(ENTRIES).uring_builder(&ring);
-    let runtime = tokio_uring::Runtime::new(&builder)?;
+    let runtime = patiently(MINIMUM, || tokio_uring::Runtime::new(&builder)).map_err(io::Error::other)?;
     Ok(runtime.block_on(main))
 }
 

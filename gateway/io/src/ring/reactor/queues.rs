@@ -27,7 +27,7 @@ use super::bell::WakeEvent;
 use super::operation::{Followup, Operation, Operations};
 use super::timers::Timers;
 use crate::ring::driver::Driver;
-use crate::ring::probe::{ProbeError, check};
+use crate::ring::probe::{ProbeError, check, patiently};
 use crate::ring::{COMPLETION_ENTRIES, Completion, ENTRIES, Submission, poll_mask};
 
 /// `user_data` of the poll of the wake event. The index of no operation, since there are fewer than 2^32 - 2 of them.
@@ -95,6 +95,9 @@ impl Drop for EnterGuard {
     }
 }
 
+/// The first Linux version that has what the ring needs.
+const MINIMUM: &str = "6.1";
+
 fn build(entries: u32, completion_entries: u32) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder.setup_coop_taskrun().setup_single_issuer().setup_defer_taskrun().setup_submit_all();
@@ -103,7 +106,7 @@ fn build(entries: u32, completion_entries: u32) -> io::Result<IoUring> {
 
 /// Checks that this host allows the driver. `IORING_SETUP_DEFER_TASKRUN` is its newest requirement (Linux 6.1).
 pub(crate) fn probe() -> Result<(), ProbeError> {
-    check(build(8, 16), "6.1")
+    check(|| build(8, 16), MINIMUM)
 }
 
 impl Driver for Rc<Reactor> {
@@ -130,8 +133,9 @@ impl Driver for Rc<Reactor> {
 impl Reactor {
     /// Makes a reactor, the current one of this thread from now on.
     pub(super) fn enter(event: &Arc<WakeEvent>) -> io::Result<EnterGuard> {
+        let ring = patiently(MINIMUM, || build(ENTRIES, COMPLETION_ENTRIES)).map_err(io::Error::other)?;
         let reactor = Rc::new(Self {
-            ring: RefCell::new(build(ENTRIES, COMPLETION_ENTRIES)?),
+            ring: RefCell::new(ring),
             overflow: RefCell::default(),
             operations: RefCell::default(),
             timers: RefCell::default(),
