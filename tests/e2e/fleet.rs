@@ -26,26 +26,26 @@ const ID: &str = "x-delivery";
 const LATER: Duration = Duration::from_secs(40);
 
 /// An address of this host that no other test has, so that the usual ports are free there.
-fn own_address() -> Ipv4Addr {
+pub(crate) fn own_address() -> Ipv4Addr {
     static COUNT: AtomicU8 = AtomicU8::new(0);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, 100 + COUNT.fetch_add(1, Ordering::Relaxed), high, low)
 }
 
 /// A NATS server with JetStream, killed on drop.
-struct Nats {
+pub(crate) struct Nats {
     _child: KilledOnDrop,
-    address: SocketAddrV4,
-    directory: PathBuf,
+    pub(crate) address: SocketAddrV4,
+    pub(crate) directory: PathBuf,
 }
 
 impl Nats {
     /// One server at an address of its own.
-    fn alone(directory: &Path) -> Self {
+    pub(crate) fn alone(directory: &Path) -> Self {
         Self::start(directory, SocketAddrV4::new(own_address(), 4222), &[])
     }
 
-    fn start(directory: &Path, address: SocketAddrV4, arguments: &[&str]) -> Self {
+    pub(crate) fn start(directory: &Path, address: SocketAddrV4, arguments: &[&str]) -> Self {
         let mut command = Command::new("nats-server");
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         command.args(["--addr", &host, "--port", &port, "--jetstream", "--store_dir"]);
@@ -57,7 +57,7 @@ impl Nats {
         server
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("\"nats://{}\"", self.address)
     }
 

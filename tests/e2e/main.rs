@@ -14,6 +14,7 @@ mod explain;
 mod fetched_lists;
 mod filter;
 mod fleet;
+mod fleet_spool;
 mod handler;
 mod hostile;
 mod journal_stub;

@@ -1,4 +1,4 @@
-//! `[fleet]`: the NATS servers over which several hosts share the memory of deliveries.
+//! `[fleet]`: the NATS servers over which several hosts share the memory of deliveries, and the spool.
 //!
 //! Owns which servers, with what they are trusted and how this host is known to them. Connects to nothing: `fleet` does.
 
@@ -28,6 +28,12 @@ const MAXIMUM_SERVERS: usize = 16;
 /// JetStream keeps at most five copies.
 const REPLICAS: Bound = Bound::new(1, 5, "");
 
+/// As for other sizes of the file: from 1 MiB to 1 TiB.
+const BYTES: Bound = Bound::new(1024 * 1024, 1 << 40, " bytes");
+
+/// Four times the default of a route on a disk: every host stores there.
+const DEFAULT_BYTES: u64 = 1024 * 1024 * 1024;
+
 /// From the two minutes in which JetStream itself looks for duplicates, to the longest window of a rule.
 const KEEP: Bound = Bound::new(120, 7 * 86_400, " s");
 
@@ -42,6 +48,28 @@ const PORT: u16 = 4222;
 
 const WRITE_NATS: &str = "nats = [\"tls://nats-1.example.com:4222\"]";
 
+/// Where the deliveries of durable routes are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FleetSpool {
+    /// In a stream of the servers, from which every host hands over.
+    #[default]
+    Stream,
+    /// On the disk of the host that accepted them.
+    Disk,
+}
+
+/// What takes over when the servers store nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fallback {
+    /// Nothing: senders of durable routes get 503.
+    #[default]
+    None,
+    /// The disk of this host, until the servers have what is there.
+    Disk,
+}
+
 /// `[fleet]`.
 #[derive(Clone, Debug)]
 pub struct Fleet {
@@ -51,6 +79,12 @@ pub struct Fleet {
     pub name: Arc<str>,
     /// `replicas`: on how many servers the memory is kept, if it is to be made.
     pub replicas: usize,
+    /// `spool`: where the deliveries of durable routes are stored.
+    pub spool: FleetSpool,
+    /// `fallback`: what takes over when the servers store nothing.
+    pub fallback: Fallback,
+    /// `max_bytes`: of each stream of the spool, if it is to be made.
+    pub max_bytes: u64,
     /// `keep_s`: how long the memory keeps what was taken; no window of a rule is longer.
     pub keep: Duration,
     /// `trust_anchors`: who vouches for the servers; empty for the authorities of this host.
@@ -63,13 +97,17 @@ pub struct Fleet {
 
 impl PartialEq for Fleet {
     fn eq(&self, other: &Self) -> bool {
-        let Self { servers, name, replicas, keep, trust_anchors, certificate, credentials } = self;
+        let Self { servers, name, replicas, spool, fallback, max_bytes, keep, trust_anchors, certificate, credentials } =
+            self;
         let keys = |certificate: &Option<(Vec<_>, Arc<PrivateKeyDer<'static>>)>| {
             certificate.as_ref().map(|(chain, key)| (chain.clone(), key.secret_der().to_vec()))
         };
         *servers == other.servers
             && *name == other.name
             && *replicas == other.replicas
+            && *spool == other.spool
+            && *fallback == other.fallback
+            && *max_bytes == other.max_bytes
             && *keep == other.keep
             && *trust_anchors == other.trust_anchors
             && keys(certificate) == keys(&other.certificate)
@@ -84,6 +122,9 @@ pub(super) struct RawFleet {
     nats: Option<Spanned<Vec<Spanned<String>>>>,
     name: Option<Spanned<String>>,
     replicas: Option<Spanned<i64>>,
+    spool: Option<Spanned<FleetSpool>>,
+    fallback: Option<Spanned<Fallback>>,
+    max_bytes: Option<Spanned<i64>>,
     keep_s: Option<Spanned<i64>>,
     trust_anchors: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default, deserialize_with = "document::table")]
@@ -94,7 +135,8 @@ pub(super) struct RawFleet {
 /// Parses `[fleet]`. Reports what is wrong; `None` without the section, or without servers.
 pub(super) fn fleet(raw: Option<&Spanned<RawFleet>>, report: &mut Report<'_>) -> Option<Fleet> {
     let raw = raw?;
-    let RawFleet { nats, name, replicas, keep_s, trust_anchors, certificate, credentials } = raw.get_ref();
+    let RawFleet { nats, name, replicas, spool, fallback, max_bytes, keep_s, trust_anchors, certificate, credentials } =
+        raw.get_ref();
     let name = name.as_ref().map(|at| {
         let text = at.get_ref();
         let is_valid = name::is_valid(text) && !text.contains('.');
@@ -104,6 +146,12 @@ pub(super) fn fleet(raw: Option<&Spanned<RawFleet>>, report: &mut Report<'_>) ->
         is_valid.then(|| Arc::<str>::from(text.as_str()))
     });
     let replicas = REPLICAS.count(replicas.as_ref(), 3, report);
+    let spool = spool.as_ref().map(|raw| *raw.get_ref()).unwrap_or_default();
+    if let (Some(at), FleetSpool::Disk) = (fallback, spool) {
+        report.error(at, FleetProblem::Fallback.into());
+    }
+    let fallback = fallback.as_ref().map(|raw| *raw.get_ref()).unwrap_or_default();
+    let max_bytes = BYTES.check(max_bytes.as_ref(), report).unwrap_or(DEFAULT_BYTES);
     let keep = KEEP.seconds(keep_s.as_ref(), DEFAULT_KEEP, report);
     let trust_anchors = trust_anchors.as_ref().map(|anchors| certificates(anchors, report)).unwrap_or_default();
     let certificate = certificate.as_ref().map(|raw| certificate::pair(raw, report));
@@ -125,6 +173,9 @@ pub(super) fn fleet(raw: Option<&Spanned<RawFleet>>, report: &mut Report<'_>) ->
         servers,
         name: name.unwrap_or_else(|| Some("hookgate".into()))?,
         replicas,
+        spool,
+        fallback,
+        max_bytes,
         keep,
         trust_anchors,
         certificate: certificate.map_or(Some(None), |pair| pair.map(|(chain, key)| Some((chain, Arc::new(key)))))?,

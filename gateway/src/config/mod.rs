@@ -102,7 +102,7 @@ pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
 pub use self::file::{FileVersion, FileVersions, ListFiles, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
-pub use self::fleet::Fleet;
+pub use self::fleet::{Fallback, Fleet, FleetSpool};
 pub use self::key_source::{KeyOrigin, KeySource};
 pub use self::levels::{Levels, LevelsError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};

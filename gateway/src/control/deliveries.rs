@@ -17,6 +17,7 @@ use super::confine::unprivileged;
 use crate::config::OnStateFailure;
 use crate::deliveries::{Database, DeliveryStore, Opened, Unwritten};
 use crate::dispatch::{self, Shared, Spool};
+use crate::fleet::{Fleet, Handing};
 use crate::snapshot::Snapshot;
 use crate::state::StateDirectory;
 
@@ -65,7 +66,8 @@ pub(super) fn open(
     let lock = open_lock(state.path())?;
     let (store, unwritten, changes) = DeliveryStore::new(on_failure);
     let store = Arc::new(store);
-    let spool = Spool { has_rows: !waiting.is_empty() || dead > 0, reader, changes, lock, store: Arc::clone(&store) };
+    let has_rows = !waiting.is_empty() || dead > 0;
+    let spool = Spool { has_rows, reader, changes, lock, store: Arc::clone(&store), fleet: None };
     Ok((store, Prepared { unwritten, database, spool }))
 }
 
@@ -76,6 +78,11 @@ fn open_lock(directory: &Path) -> anyhow::Result<File> {
 }
 
 impl Prepared {
+    /// Lets the dispatcher hand over what the servers of a fleet store.
+    pub(super) fn share(&mut self, fleet: Arc<Fleet>, handing: Handing) {
+        self.spool.fleet = Some((fleet, handing));
+    }
+
     /// Starts the thread that writes. It ends when the store is gone.
     ///
     /// # Errors

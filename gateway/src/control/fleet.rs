@@ -2,21 +2,19 @@
 //!
 //! Owns whom its connections trust, and as whom they are made. Must not connect: `fleet` does.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
 use rustls::ClientConfig;
 
 use super::fetcher::{configured_roots, system_roots, tls_builder};
 use crate::config::{self, OnStateFailure};
-use crate::fleet::{self, Fleet, Prepared, Settings};
+use crate::fleet::{self, Parts, Settings};
 
 /// Where workers ask, and the thread that answers them.
 ///
 /// # Errors
 ///
 /// The certificate or the credentials cannot be used, or this host trusts no authority.
-pub(super) fn prepare(fleet: &config::Fleet, on_failure: OnStateFailure) -> anyhow::Result<(Arc<Fleet>, Prepared)> {
+pub(super) fn prepare(fleet: &config::Fleet, on_failure: OnStateFailure) -> anyhow::Result<Parts> {
     let settings = Settings { fleet: fleet.clone(), tls: tls(fleet)?, on_failure };
     Ok(fleet::prepare(settings)?)
 }

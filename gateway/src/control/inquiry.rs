@@ -2,7 +2,7 @@
 //! answer, one of each for a connection.
 //!
 //! Owns the socket, the form of questions and answers, and their bounds. The socket is in the state directory, which only root and the user of
-//! hookgate can enter. Must not change anything itself: it tells what [`Recent`] keeps, and passes a [`Command`] to [`DeliveryStore`].
+//! hookgate can enter. Must not change anything itself: it tells what [`Recent`] keeps, and passes a [`Command`] to where deliveries are [`Stored`].
 //!
 //! A question is one line: `recent`, or `refused` and a request id or the SHA-256 of a certificate; the answer is a JSON array of [`Record`]s.
 //! Or `deliveries` and a [`Command`] as JSON; the answer is an [`Answer`] as JSON. Then the stream ends. At most [`AT_ONCE`] connections
@@ -10,6 +10,7 @@
 
 mod client;
 mod record;
+mod stored;
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -25,7 +26,8 @@ use tokio::time::{sleep, timeout};
 
 pub(super) use self::client::ControlSocket;
 pub(super) use self::record::Record;
-use crate::deliveries::{Answer, Command, DeliveryStore};
+pub(super) use self::stored::Stored;
+use crate::deliveries::{Answer, Command};
 use crate::recent::Recent;
 
 /// The name of the socket in the state directory.
@@ -59,7 +61,7 @@ pub(super) struct Inquiry {
 /// What is asked for.
 struct Answers {
     recent: Arc<Recent>,
-    store: Option<Arc<DeliveryStore>>,
+    stored: Stored,
 }
 
 impl Inquiry {
@@ -69,7 +71,7 @@ impl Inquiry {
     /// # Errors
     ///
     /// If it cannot be bound: the path may be too long for a socket (unix(7)), or another process answers there.
-    pub(super) fn bind(directory: &Path, recent: Arc<Recent>, store: Option<Arc<DeliveryStore>>) -> io::Result<Self> {
+    pub(super) fn bind(directory: &Path, recent: Arc<Recent>, stored: Stored) -> io::Result<Self> {
         let path = directory.join(NAME);
         if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
             if StdStream::connect(&path).is_ok() {
@@ -81,7 +83,7 @@ impl Inquiry {
         // The directory is for its owner alone, and the unit allows no chmod(2).
         drop(fs::set_permissions(&path, Permissions::from_mode(0o600)));
         listener.set_nonblocking(true)?;
-        Ok(Self { listener: UnixListener::from_std(listener)?, answers: Arc::new(Answers { recent, store }) })
+        Ok(Self { listener: UnixListener::from_std(listener)?, answers: Arc::new(Answers { recent, stored }) })
     }
 
     /// Serves for as long as it is polled.
@@ -130,12 +132,8 @@ impl Answers {
 
     /// The answer to a command about stored deliveries.
     async fn stored(&self, command: &str) -> Answer {
-        let Some(store) = &self.store else {
-            let text = "this daemon stores no deliveries: it has no state directory, or deliveries = \"memory\"";
-            return Answer::Error(text.to_owned());
-        };
         match serde_json::from_str::<Command>(command) {
-            Ok(command) => store.ask(command).await,
+            Ok(command) => self.stored.ask(command).await,
             Err(error) => Answer::Error(format!("this daemon does not know the command, or it is too long: {error}")),
         }
     }

@@ -23,7 +23,7 @@ use super::admin::phase::Phase;
 use super::confine::{confine, hide_memory, unprivileged};
 use super::deliveries::Handover;
 use super::descriptors::raise_limits;
-use super::inquiry::Inquiry;
+use super::inquiry::{Inquiry, Stored};
 use super::log::{Log, LogError, Losses, StatedLevels};
 use super::published::Publisher;
 use super::reload::{Fixed, Loader, log_warnings};
@@ -38,8 +38,8 @@ use crate::config::{
     Config, Deliveries, FetchedLists, FileVersions, KeyOrigin, Listen, Location, NamedPlaces, Reading,
 };
 use crate::crypto;
-use crate::deliveries::DeliveryStore;
 use crate::dispatch::Shared;
+use crate::fleet::Parts;
 use crate::metrics;
 use crate::recent::Recent;
 use crate::snapshot::Snapshot;
@@ -176,15 +176,21 @@ fn open_memory(
         None => warn_of_absence(&features_with_state(config)),
     }
     let on_failure = config.state.on_failure;
-    let deliveries = match config.state.deliveries {
+    let mut deliveries = match config.state.deliveries {
         Deliveries::Disk => loader.keep_deliveries(on_failure)?,
         Deliveries::Memory => None,
     };
     let fleet = config.fleet.as_ref().map(|fleet| super::fleet::prepare(fleet, on_failure)).transpose()?;
-    let (fleet, thread) = fleet.unzip();
-    loader.fleet = fleet;
+    let thread = fleet.map(|Parts { fleet, thread, handing }| {
+        if let (Some(deliveries), Some(handing)) = (&mut deliveries, handing) {
+            deliveries.share(Arc::clone(&fleet), handing);
+        }
+        loader.fleet = Some(fleet);
+        thread
+    });
     if let Some(state) = &loader.state {
-        answer_questions(state.path(), &loader.recent, loader.store().cloned());
+        let stored = Stored { disk: loader.store().cloned(), fleet: loader.fleet.clone() };
+        answer_questions(state.path(), &loader.recent, stored);
         if deliveries.is_none() && has_replay(config) {
             tracing::warn!("deliveries are remembered in memory alone: a restart forgets which were taken");
         }
@@ -193,8 +199,8 @@ fn open_memory(
 }
 
 /// Serves the control socket, if it can be bound. Without it, `hookgate explain` knows no recent refusal, and `hookgate deliveries` no daemon.
-fn answer_questions(directory: &Path, recent: &Arc<Recent>, store: Option<Arc<DeliveryStore>>) {
-    match Inquiry::bind(directory, Arc::clone(recent), store) {
+fn answer_questions(directory: &Path, recent: &Arc<Recent>, stored: Stored) {
+    match Inquiry::bind(directory, Arc::clone(recent), stored) {
         Ok(inquiry) => drop(tokio::spawn(inquiry.serve())),
         Err(error) => {
             let directory = directory.display();

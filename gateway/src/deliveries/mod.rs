@@ -70,6 +70,7 @@ pub struct DeliveryStore {
     failing: Arc<AtomicBool>,
     on_failure: OnStateFailure,
     levels: Levels,
+    waiting: Arc<AtomicU64>,
 }
 
 /// The other end: what the writing thread takes from.
@@ -80,6 +81,8 @@ pub struct Unwritten {
     failing: Arc<AtomicBool>,
     changes: mpsc::UnboundedSender<Change>,
     levels: Levels,
+    /// How many deliveries of all routes wait here.
+    waiting: Arc<AtomicU64>,
 }
 
 impl DeliveryStore {
@@ -92,19 +95,26 @@ impl DeliveryStore {
         let failing = Arc::new(AtomicBool::new(false));
         let queued_bytes = Arc::new(AtomicU64::new(0));
         let levels = Levels::default();
+        let waiting = Arc::new(AtomicU64::new(0));
         let unwritten = Unwritten {
             queue,
             queued_bytes: Arc::clone(&queued_bytes),
             failing: Arc::clone(&failing),
             changes,
             levels: levels.clone(),
+            waiting: Arc::clone(&waiting),
         };
-        (Self { queue: sender, queued_bytes, failing, on_failure, levels }, unwritten, heard)
+        (Self { queue: sender, queued_bytes, failing, on_failure, levels, waiting }, unwritten, heard)
     }
 
     /// What is stored of each route, as the metrics tell it.
     pub fn levels(&self) -> &Levels {
         &self.levels
+    }
+
+    /// How many deliveries wait on this disk. One counts before its sender hears that it is stored.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Acquire)
     }
 
     /// Whether a delivery must be refused before its handler sees it, because the last write failed. Looks at one atomic.

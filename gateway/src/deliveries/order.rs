@@ -42,6 +42,11 @@ impl OrderKey {
         Self(key)
     }
 
+    /// In hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        data_encoding::HEXLOWER.encode(&self.0)
+    }
+
     /// As a row has it.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -55,7 +60,7 @@ impl OrderKey {
 
 impl fmt::Debug for OrderKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+        formatter.write_str(&self.to_hex())
     }
 }
 

@@ -15,6 +15,11 @@ impl Pauses {
         !self.0.is_empty() && (self.0.contains(route) || self.0.contains(""))
     }
 
+    /// Their names; an empty one stands for every route.
+    pub fn routes(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
     /// Pauses a route, or with an empty name every route.
     pub fn pause(&mut self, route: String) {
         self.0.insert(route);

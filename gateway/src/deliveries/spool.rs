@@ -88,7 +88,24 @@ pub struct NewDelivery {
     pub rule: Arc<Durable>,
 }
 
+impl RequestParts {
+    /// As a message of a stream has it: a line with method and target, the lines of the fields, an empty line, the body.
+    pub fn to_message(&self) -> Vec<u8> {
+        let target = self.target.path_and_query().map_or("/", PathAndQuery::as_str);
+        let mut message = format!("{} {target}\r\n", self.method).into_bytes();
+        message.extend_from_slice(&lines(&self.fields));
+        message.extend_from_slice(b"\r\n");
+        message.extend_from_slice(&self.body);
+        message
+    }
+}
+
 impl NewDelivery {
+    /// No attempt begins after it, in milliseconds since 1970.
+    pub fn until_ms(&self) -> u64 {
+        until(self.received_ms, &self.rule)
+    }
+
     /// What counts of it against `max_bytes`.
     pub(super) fn bytes(&self) -> u64 {
         let RequestParts { target, fields, body, .. } = &self.request;
@@ -120,13 +137,26 @@ pub struct Waiting {
     pub next_ms: u64,
 }
 
-/// A request that was stored after every check: only [`stored_request`] makes one, of a row.
+/// A request that was stored after every check: only [`stored_request`] makes one, of a row, and [`StoredRequest::of_message`], of a message in the
+/// stream of a fleet.
 ///
-/// The row counts as verified, because only hookgate writes the file.
+/// The row counts as verified because only hookgate writes the file, the message because only the hosts of the fleet may write to the stream.
 #[derive(Debug)]
 pub struct StoredRequest(RequestParts);
 
 impl StoredRequest {
+    /// The request of a message, as [`RequestParts::to_message`] writes it; `None` if it is none.
+    pub fn of_message(message: &Bytes) -> Option<Self> {
+        let line_end = memchr::memmem::find(message, b"\r\n")?;
+        let mut words = message.get(..line_end)?.splitn(2, |byte| *byte == b' ');
+        let method = Method::from_bytes(words.next()?).ok()?;
+        let target = Uri::try_from(words.next()?).ok()?;
+        // Without fields, the empty line follows at once.
+        let fields_end = line_end + memchr::memmem::find(message.get(line_end..)?, b"\r\n\r\n")? + 2;
+        let fields = fields_of(message.get(line_end + 2..fields_end)?)?;
+        Some(Self(RequestParts { method, target, fields, body: message.slice(fields_end + 2..) }))
+    }
+
     /// What the handler gets.
     pub fn parts(&self) -> &RequestParts {
         &self.0

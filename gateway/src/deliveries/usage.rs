@@ -67,6 +67,11 @@ impl Usages {
         }
     }
 
+    /// Deliveries of all routes that wait.
+    pub(super) fn waiting(&self) -> u64 {
+        self.0.values().map(|level| level.usage.waiting).sum()
+    }
+
     /// What is stored of a route.
     pub(super) fn of(&mut self, route: &str) -> &mut Usage {
         let level = self.0.entry(route.into()).or_default();

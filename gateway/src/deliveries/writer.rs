@@ -69,9 +69,11 @@ impl Unwritten {
     pub fn write_to(mut self, mut database: Database) {
         let mut works = Vec::with_capacity(BATCH);
         database.usages.publish(&self.levels);
+        self.count_waiting(&database);
         while self.queue.blocking_recv_many(&mut works, BATCH) > 0 {
             self.work(&mut database, &mut works);
             database.usages.publish(&self.levels);
+            self.count_waiting(&database);
         }
     }
 
@@ -122,6 +124,7 @@ impl Unwritten {
             return;
         };
         database.usages = usages;
+        self.count_waiting(database);
         for (write, done) in writes.into_iter().zip(done) {
             self.tell(database, write, done);
         }
@@ -191,6 +194,10 @@ impl Unwritten {
     /// The body of a delivery is in the queue no longer.
     fn forget(&self, delivery: &NewDelivery) {
         self.queued_bytes.fetch_sub(delivery.bytes(), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn count_waiting(&self, database: &Database) {
+        self.waiting.store(database.usages.waiting(), std::sync::atomic::Ordering::Release);
     }
 
     fn change(&self, change: Change) {

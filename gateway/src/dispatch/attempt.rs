@@ -13,7 +13,8 @@ use hyper::{Response, StatusCode};
 use super::Dispatcher;
 use super::verdict::{Verdict, after_failure, judge};
 use crate::access::{Attempt, Handover};
-use crate::deliveries::{Fate, ReadError, Settled, Waiting, now_ms};
+use crate::deliveries::{Fate, ReadError, Settled, Spooled, Waiting, now_ms};
+use crate::fleet::{Fleet, Pulled};
 use crate::metrics::spool as metrics;
 use crate::snapshot::Snapshot;
 use crate::upstream::{HandlerBody, HandlerLimits, Outgoing};
@@ -28,6 +29,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// The pause before the next try to write an outcome that the disk did not take.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause before the next try to move a row to the servers of a fleet.
+const MOVE_PAUSE_MS: u64 = 1000;
 
 /// What came of an attempt.
 struct Attempted {
@@ -63,11 +67,49 @@ pub(super) async fn attempt(dispatcher: Rc<Dispatcher>, snapshot: Arc<Snapshot>,
             return unwritten(Some(Fate::Again { attempts: waiting.attempts, next_ms, outcome: String::new() }));
         }
     };
+    if let Some(fleet) = dispatcher.fleet.as_ref().filter(|_| snapshot.durable(route).is_some()) {
+        // Without a connection, this host hands over what waits for no other.
+        if fleet.is_connected() || waiting.key.is_some() {
+            let fate = move_to(fleet, &waiting, &outgoing).await;
+            drop(dispatcher.ended.send(Ended::Asked { number, answered: fate == Fate::Taken }));
+            return settle(&dispatcher, number, fate).await;
+        }
+    }
     let attempted = ask(&dispatcher, &snapshot, route, &waiting, &outgoing).await;
     tell(&snapshot, &waiting, &attempted);
     // The loop may have ended.
     drop(dispatcher.ended.send(Ended::Asked { number, answered: attempted.status.is_some() }));
     settle(&dispatcher, number, attempted.fate).await
+}
+
+/// Attempts a delivery that this host has of the spool of a fleet, and tells the servers the outcome. The schedule knows it when it is stored.
+pub(super) async fn attempt_pulled(
+    dispatcher: Rc<Dispatcher>,
+    snapshot: Arc<Snapshot>,
+    route: RouteId,
+    pulled: Pulled,
+) {
+    let Pulled { waiting, request, settling } = pulled;
+    let number = waiting.number;
+    let outgoing = Outgoing::of_stored(request, &waiting.id, waiting.attempts.saturating_add(1));
+    let attempted = ask(&dispatcher, &snapshot, route, &waiting, &outgoing).await;
+    tell(&snapshot, &waiting, &attempted);
+    // The loop may have ended.
+    drop(dispatcher.ended.send(Ended::Asked { number, answered: attempted.status.is_some() }));
+    settling.settle(attempted.fate).await;
+    drop(dispatcher.ended.send(Ended::Unwritten { number, fate: None }));
+}
+
+/// Moves a row to the servers of the fleet, from which every host hands over.
+async fn move_to(fleet: &Fleet, waiting: &Waiting, outgoing: &Outgoing<'_>) -> Fate {
+    match fleet.store_waiting(waiting, &outgoing.to_parts()).await {
+        Spooled::Stored | Spooled::Duplicate => Fate::Taken,
+        Spooled::Full(_) | Spooled::Failed => {
+            let next_ms = now_ms().saturating_add(MOVE_PAUSE_MS);
+            let outcome = "The servers of the fleet have not stored it yet.".to_owned();
+            Fate::Again { attempts: waiting.attempts, next_ms, outcome }
+        }
+    }
 }
 
 /// Makes a delivery that no route took in its time a dead letter.

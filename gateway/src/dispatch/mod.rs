@@ -5,6 +5,7 @@
 
 mod attempt;
 mod schedule;
+mod share;
 mod verdict;
 
 use std::cell::RefCell;
@@ -23,7 +24,9 @@ use tokio::task::spawn_local;
 
 use self::attempt::Ended;
 use self::schedule::{Lane, Schedule};
-use crate::deliveries::{Changes, DeliveryStore, Durable, Reader, Survey, now_ms};
+use self::share::Share;
+use crate::deliveries::{Change, Changes, DeliveryStore, Durable, Reader, Survey, now_ms};
+use crate::fleet::{Fleet, Handing};
 use crate::metrics::spool as metrics;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Places, Upstream};
@@ -58,6 +61,8 @@ pub struct Spool {
     pub lock: File,
     /// To write outcomes.
     pub store: Arc<DeliveryStore>,
+    /// The servers of the fleet, and what they give this host to hand over, if deliveries are stored there.
+    pub fleet: Option<(Arc<Fleet>, Handing)>,
 }
 
 /// What the thread shares with the rest of the process.
@@ -75,6 +80,8 @@ struct Dispatcher {
     upstream: Upstream,
     reader: Reader,
     store: Arc<DeliveryStore>,
+    /// Where rows go instead of to a handler, if the servers of a fleet store deliveries.
+    fleet: Option<Arc<Fleet>>,
     random: RefCell<fastrand::Rng>,
     /// Where attempts say how they ended.
     ended: mpsc::UnboundedSender<Ended>,
@@ -96,18 +103,21 @@ async fn run(spool: Spool, mut shared: Shared) {
     }
     let sweep = Sweep::new();
     spawn_local(keep_sweeping(Rc::clone(&sweep)));
-    let Spool { reader, mut changes, store, lock, .. } = spool;
+    let Spool { reader, mut changes, store, lock, fleet, .. } = spool;
     // Held until the process ends: until then its workers may store something, which the next process has to find.
     std::mem::forget(lock);
     let upstream = Upstream::new(Backend::Epoll, sweep, shared.places);
     let (ended, outcomes) = mpsc::unbounded_channel();
-    let dispatcher = Rc::new(Dispatcher { upstream, reader, store, random: RefCell::default(), ended });
+    let (fleet, handing) = fleet.unzip();
+    let random = RefCell::default();
+    let dispatcher = Rc::new(Dispatcher { upstream, reader, store, fleet, random, ended });
     let snapshot = shared.snapshot.load_full();
     let Some(Survey { waiting, paused }) = survey(&dispatcher.store, &mut changes, &mut shared.commands).await else {
         return;
     };
     let schedule = Schedule::new(waiting, paused, now_ms());
-    let mut rounds = Rounds { dispatcher, schedule, snapshot, current: shared.snapshot, outcomes, changes };
+    let share = Share::new(handing);
+    let mut rounds = Rounds { dispatcher, schedule, snapshot, current: shared.snapshot, outcomes, changes, share };
     rounds.adopt();
     rounds.serve(&mut shared.commands).await;
     rounds.drain(&mut shared.commands).await;
@@ -177,6 +187,8 @@ struct Rounds {
     /// One entry for each attempt in flight at most.
     outcomes: mpsc::UnboundedReceiver<Ended>,
     changes: Changes,
+    /// What this host has of the spool of a fleet.
+    share: Share,
 }
 
 impl Rounds {
@@ -189,6 +201,8 @@ impl Rounds {
             }
             self.follow();
             self.begin();
+            self.share.give_back_late(&mut self.schedule);
+            self.share.ask(&self.schedule, now_ms());
             if published.is_none_or(|then: Instant| then.elapsed() >= ROUND) {
                 self.publish();
                 published = Some(Instant::now());
@@ -204,6 +218,10 @@ impl Rounds {
                 Some(ended) = self.outcomes.recv() => {
                     self.apply(ended);
                     self.catch_up();
+                }
+                Some(pulled) = self.share.pulled() => {
+                    let waiting = self.share.take(pulled);
+                    self.schedule.change(Change::Waits(waiting));
                 }
                 changed = commands.changed() => if changed.is_err() { return },
                 () = sleep(pause) => {}
@@ -261,6 +279,7 @@ impl Rounds {
             let lane = Lane {
                 route: id,
                 max_in_flight: durable.max_in_flight,
+                is_shared: own.is_some() && self.dispatcher.fleet.is_some(),
                 rate_per_s: durable.rate_per_s,
                 providers: route.providers.iter().map(|id| Arc::clone(&identity.provider(*id).name)).collect(),
             };
@@ -279,9 +298,17 @@ impl Rounds {
         let now = now_ms();
         for (route, waiting) in self.schedule.due(now) {
             let (dispatcher, snapshot) = (Rc::clone(&self.dispatcher), Arc::clone(&self.snapshot));
-            spawn_local(attempt::attempt(dispatcher, snapshot, route, waiting));
+            match self.share.begin(waiting.number) {
+                Some(pulled) => drop(spawn_local(attempt::attempt_pulled(dispatcher, snapshot, route, pulled))),
+                None => drop(spawn_local(attempt::attempt(dispatcher, snapshot, route, waiting))),
+            }
         }
         for waiting in self.schedule.expired(now) {
+            // One of the fleet's spool is given back: another host may take it.
+            if let Some(pulled) = self.share.begin(waiting.number) {
+                self.schedule.settled(pulled.waiting.number, None);
+                continue;
+            }
             let (dispatcher, snapshot) = (Rc::clone(&self.dispatcher), Arc::clone(&self.snapshot));
             spawn_local(attempt::expire(dispatcher, snapshot, waiting));
         }
@@ -299,6 +326,7 @@ impl Rounds {
     /// Waits for the attempts in flight and the writes of their outcomes, for `drain_timeout_ms` or until told to stop. What has no outcome by then is
     /// attempted again by the next process.
     async fn drain(&mut self, commands: &mut watch::Receiver<Command>) {
+        self.share.end(&mut self.schedule);
         let limit = self.snapshot.limits.drain_timeout;
         let late = sleep(limit);
         tokio::pin!(late);

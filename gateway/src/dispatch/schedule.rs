@@ -29,6 +29,8 @@ pub(super) struct Lane {
     pub(super) route: RouteId,
     /// Deliveries that are with the handler at a time.
     pub(super) max_in_flight: usize,
+    /// Whether the servers of a fleet store its deliveries.
+    pub(super) is_shared: bool,
     /// Attempts that begin in a second.
     pub(super) rate_per_s: Option<u32>,
     /// The providers that the route admits.
@@ -57,6 +59,8 @@ struct Queue {
     /// The keys of which a delivery is in flight.
     busy: HashSet<OrderKey>,
     in_flight: usize,
+    /// Of those, deliveries of a fleet's spool, whose numbers are negative.
+    shared_in_flight: usize,
     /// When the next attempt may begin by `rate_per_s`, in microseconds since 1970.
     next_us: u64,
     /// Pauses since the handler answered last. While there is one, one attempt is in flight at a time: a handler that is down is not asked for
@@ -203,6 +207,20 @@ impl Schedule {
         self.queues.values().map(|queue| queue.in_flight).sum()
     }
 
+    /// Of each route whose deliveries a fleet stores: how many of those this host may hold now, and the providers that the route admits. Rows that are
+    /// in flight take places too.
+    pub(super) fn room(&self, now_ms: u64) -> impl Iterator<Item = (&Arc<str>, usize, &[Arc<str>])> {
+        self.lanes.iter().filter(|(_, lane)| lane.is_shared).map(move |(route, lane)| {
+            let room = match self.queues.get(route) {
+                _ if self.paused.hold(route) => 0,
+                None => lane.max_in_flight,
+                Some(queue) if queue.cool_ms > now_ms => 0,
+                Some(queue) => queue.most(lane).saturating_sub(queue.in_flight - queue.shared_in_flight),
+            };
+            (route, room, lane.providers.as_slice())
+        })
+    }
+
     /// The routes that are paused.
     pub(super) fn paused(&self) -> &Pauses {
         &self.paused
@@ -318,6 +336,7 @@ impl Queue {
         let row = self.rows.get_mut(&number)?;
         row.in_flight = true;
         self.in_flight += 1;
+        self.shared_in_flight += usize::from(number < 0);
         self.busy.extend(row.waiting.key);
         Some(row.waiting.clone())
     }
@@ -327,6 +346,7 @@ impl Queue {
         let Some(row) = self.rows.get_mut(&number) else { return };
         if std::mem::take(&mut row.in_flight) {
             self.in_flight = self.in_flight.saturating_sub(1);
+            self.shared_in_flight = self.shared_in_flight.saturating_sub(usize::from(number < 0));
             if let Some(key) = row.waiting.key {
                 self.busy.remove(&key);
             }

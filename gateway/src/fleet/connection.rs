@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
 use super::memory::Memory;
-use super::{Fleet, QUEUE, Settings, Work};
+use super::spool::{Plan, Spool};
+use super::{FallsBack, Fleet, Handing, QUEUE, Settings, Work};
 use crate::cause::Cause;
+use crate::config::{Fallback, FleetSpool};
 use crate::metrics::fleet as metrics;
 
 /// How much longer an entry is kept than a rule remembers: clocks differ, and the window begins a moment before the change.
@@ -56,6 +59,17 @@ pub struct Prepared {
     bucket: String,
     replicas: usize,
     kept: Duration,
+    spool: Option<Plan>,
+}
+
+/// What [`prepare`] makes.
+pub struct Parts {
+    /// Where workers ask.
+    pub fleet: Arc<Fleet>,
+    /// The thread that answers them.
+    pub thread: Prepared,
+    /// The dispatcher's end of the spool, if the servers have it.
+    pub handing: Option<Handing>,
 }
 
 /// Where workers ask, and the thread that answers them. Connects to nothing.
@@ -63,16 +77,21 @@ pub struct Prepared {
 /// # Errors
 ///
 /// [`StartError`]
-pub fn prepare(settings: Settings) -> Result<(Arc<Fleet>, Prepared), StartError> {
+pub fn prepare(settings: Settings) -> Result<Parts, StartError> {
     let Settings { fleet, tls, on_failure } = settings;
     let (queue, works) = mpsc::channel(QUEUE);
+    let is_connected = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&is_connected);
     let mut options = ConnectOptions::new()
         .name("hookgate")
         .tls_client_config(tls)
         .retry_on_initial_connect()
         .connection_timeout(PATIENCE)
         .request_timeout(Some(PATIENCE))
-        .event_callback(|event| async move { heard(&event) });
+        .event_callback(move |event| {
+            heard(&event, &told);
+            async {}
+        });
     if let Some(credentials) = &fleet.credentials {
         options = options.credentials(credentials).map_err(StartError::Credentials)?;
     }
@@ -80,7 +99,12 @@ pub fn prepare(settings: Settings) -> Result<(Arc<Fleet>, Prepared), StartError>
     let servers = servers.collect::<Result<_, _>>()?;
     let bucket = format!("hookgate-deliveries-{}", fleet.name);
     let (replicas, kept) = (fleet.replicas, fleet.keep + MARGIN);
-    Ok((Arc::new(Fleet { queue, on_failure }), Prepared { works, options, servers, bucket, replicas, kept }))
+    let stores = fleet.spool == FleetSpool::Stream;
+    let (spool, handing) = stores.then(|| Plan::new(&fleet.name, fleet.replicas, fleet.max_bytes, PATIENCE)).unzip();
+    let falls_back = FallsBack(fleet.fallback == Fallback::Disk);
+    let shared = Fleet { queue, on_failure, spool: stores.then_some(falls_back), is_connected };
+    let thread = Prepared { works, options, servers, bucket, replicas, kept, spool };
+    Ok(Parts { fleet: Arc::new(shared), thread, handing })
 }
 
 impl Prepared {
@@ -90,7 +114,7 @@ impl Prepared {
     ///
     /// [`StartError::Thread`]
     pub fn start(self) -> Result<(), StartError> {
-        let Self { works, options, servers, bucket: name, replicas, kept } = self;
+        let Self { works, options, servers, bucket: name, replicas, kept, spool } = self;
         let run = move || -> io::Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             LocalSet::new().block_on(&runtime, async move {
@@ -103,7 +127,8 @@ impl Prepared {
                     found: RefCell::default(),
                     next_look: Cell::new(Instant::now()),
                 };
-                serve(works, &bucket).await;
+                let spool = spool.map(|plan| Spool::start(bucket.client.clone(), plan));
+                serve(works, &bucket, spool).await;
                 Ok(())
             })
         };
@@ -120,14 +145,16 @@ impl Prepared {
 }
 
 /// Tells what happens to the connection.
-fn heard(event: &Event) {
+fn heard(event: &Event, is_connected: &AtomicBool) {
     let cause = Cause::Gateway.label();
     match event {
         Event::Connected => {
+            is_connected.store(true, Ordering::Relaxed);
             metrics::connected(true);
             tracing::info!(cause, "connected to a NATS server of the fleet");
         }
         Event::Disconnected | Event::Closed => {
+            is_connected.store(false, Ordering::Relaxed);
             metrics::connected(false);
             tracing::error!(cause, "no connection to the NATS servers of the fleet; it is tried again");
         }
@@ -136,10 +163,18 @@ fn heard(event: &Event) {
 }
 
 /// Does the works, until the [`Fleet`] is gone.
-async fn serve(mut works: mpsc::Receiver<Work>, bucket: &Bucket) {
+async fn serve(mut works: mpsc::Receiver<Work>, bucket: &Bucket, spool: Option<Spool>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     while let Some(work) = works.recv().await {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let spool = spool.clone();
+        if work.is_about_spool() {
+            drop(spawn_local(async move {
+                work.stored(spool).await;
+                drop(place);
+            }));
+            continue;
+        }
         let memory = bucket.memory().await;
         drop(spawn_local(async move {
             work.done(memory).await;
@@ -151,6 +186,22 @@ async fn serve(mut works: mpsc::Receiver<Work>, bucket: &Bucket) {
 }
 
 impl Work {
+    fn is_about_spool(&self) -> bool {
+        matches!(self, Self::Put { .. } | Self::Ask { .. })
+    }
+
+    /// Does it with the spool; without one, nothing is known.
+    async fn stored(self, spool: Option<Spool>) {
+        // Who asked may have left.
+        match (self, spool) {
+            (Self::Put { message, max_entries, told }, Some(spool)) => {
+                let _ = told.send(spool.put(&message, max_entries).await);
+            }
+            (Self::Ask { command, told }, Some(spool)) => drop(told.send(spool.answer(&command).await)),
+            (_, _) => {}
+        }
+    }
+
     /// Does it in `memory`; without one, nothing is known.
     async fn done(self, memory: Option<Memory>) {
         let failed = |error: super::memory::Failed| {
@@ -171,7 +222,8 @@ impl Work {
             }
             (Self::Release { claimed }, Some(memory)) => memory.release(claimed).await,
             // Dropping the channel tells that nothing is known.
-            (Self::Claim { .. } | Self::Take { .. } | Self::Release { .. }, None) => {}
+            (Self::Claim { .. } | Self::Take { .. } | Self::Release { .. }, None)
+            | (Self::Put { .. } | Self::Ask { .. }, _) => {}
         }
     }
 }

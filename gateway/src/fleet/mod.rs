@@ -1,5 +1,5 @@
-//! The memory of deliveries that several hosts share, as the data plane uses it: of several copies of a delivery, at whichever hosts they
-//! arrive, one reaches a handler.
+//! What several hosts share over NATS servers, as the data plane uses it. The memory of deliveries: of several copies of a delivery, at whichever hosts
+//! they arrive, one reaches a handler. And the spool: what is stored for a durable route at one host is handed over by any ([`spool`]).
 //!
 //! Owns what a worker asks and hears, the queue to the one thread that talks to the servers, and what it means if that gives no answer. Workers
 //! hand over, and await the answer; none of them connects to anything. The operations are in [`memory`], the connection is in
@@ -10,7 +10,10 @@
 
 mod connection;
 mod memory;
+mod spool;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hookgate_core::auth::KeptDelivery;
@@ -18,9 +21,12 @@ use hookgate_io::timer::timeout;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::connection::{Prepared, StartError, prepare};
+pub use self::connection::{Parts, Prepared, StartError, prepare};
 pub use self::memory::Claimed;
+pub use self::spool::{Demand, Demands, Handing, Pulled, Settling};
+use self::spool::{Meta, Outbound};
 use crate::config::OnStateFailure;
+use crate::deliveries::{Answer, Command, NewDelivery, RequestParts, Spooled, Waiting};
 use crate::metrics::fleet as metrics;
 
 /// Most works that wait for the thread. One takes some 200 bytes.
@@ -67,6 +73,10 @@ enum Work {
     Take { claimed: Vec<Claimed>, told: oneshot::Sender<bool> },
     /// Lets the next copy be handled.
     Release { claimed: Vec<Claimed> },
+    /// Stores a delivery.
+    Put { message: Box<Outbound>, max_entries: u64, told: oneshot::Sender<Spooled> },
+    /// Answers an operator.
+    Ask { command: Command, told: oneshot::Sender<Answer> },
 }
 
 /// Where workers ask.
@@ -74,9 +84,59 @@ enum Work {
 pub struct Fleet {
     queue: mpsc::Sender<Work>,
     on_failure: OnStateFailure,
+    /// Whether deliveries of durable routes are stored here, and if so, whether the disk takes over when the servers do not.
+    spool: Option<FallsBack>,
+    is_connected: Arc<AtomicBool>,
 }
 
+/// Whether the disk takes over when the servers store nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FallsBack(bool);
+
 impl Fleet {
+    /// Whether deliveries of durable routes are stored here.
+    pub fn has_spool(&self) -> bool {
+        self.spool.is_some()
+    }
+
+    /// Whether the disk takes over when the servers store nothing.
+    pub fn falls_back(&self) -> bool {
+        self.spool == Some(FallsBack(true))
+    }
+
+    /// Whether there is a connection to a server.
+    pub fn is_connected(&self) -> bool {
+        self.is_connected.load(Ordering::Relaxed)
+    }
+
+    /// Stores a delivery that has passed every check. After [`Spooled::Stored`] it is on the servers, with as many copies as the stream has.
+    pub async fn store(&self, delivery: &NewDelivery) -> Spooled {
+        let message = Outbound::new(Meta::of_new(delivery), &delivery.request);
+        self.put(message, delivery.rule.max_entries).await
+    }
+
+    /// Stores a delivery that has waited on the disk of this host.
+    pub async fn store_waiting(&self, waiting: &Waiting, request: &RequestParts) -> Spooled {
+        let proof = request.fields.get("x-hookgate-proof").and_then(|proof| proof.to_str().ok()).unwrap_or_default();
+        // It has counted when it was accepted.
+        self.put(Outbound::new(Meta::of_waiting(waiting, proof), request), u64::MAX).await
+    }
+
+    async fn put(&self, message: Outbound, max_entries: u64) -> Spooled {
+        let message = Box::new(message);
+        self.ask(|told| Work::Put { message, max_entries, told }).await.unwrap_or(Spooled::Failed)
+    }
+
+    /// Answers an operator's question about what the servers store.
+    pub async fn ask_stored(&self, command: Command) -> Answer {
+        let (told, answer) = oneshot::channel();
+        let gone = || Answer::Error("hookgate ends; ask again when it runs".to_owned());
+        match self.queue.send(Work::Ask { command, told }).await {
+            Ok(()) => answer.await.unwrap_or_else(|_| gone()),
+            Err(_) => gone(),
+        }
+    }
+
     /// Claims a delivery, which has one or more ids. `held_for` bounds how long its handler may take; after that, another host may claim it.
     pub async fn claim(&self, deliveries: Vec<KeptDelivery>, held_for: Duration) -> Claim {
         let began = Instant::now();

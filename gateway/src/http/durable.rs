@@ -1,6 +1,7 @@
 //! The last step of a request to a durable route: it is stored, and hookgate answers for the handler.
 //!
-//! Owns what each outcome of the spool means for the sender. Must not write: `deliveries` does.
+//! Owns where it is stored (on the servers of a fleet, or on the disk), and what each outcome means for the sender. Must not write: `fleet` and
+//! `deliveries` do.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use hyper::StatusCode;
 use super::fleet;
 use super::request::Failure;
 use crate::deliveries::{DeliveryStore, Durable, NewDelivery, OrderKey, Spooled, now_ms};
+use crate::metrics::{fleet as fleet_metrics, spool as metrics};
 use crate::snapshot::Snapshot;
 use crate::upstream::Outgoing;
 use crate::upstream::headers::Forwarded;
@@ -17,7 +19,7 @@ use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::RouteId;
 use rustls_pki_types::UnixTime;
 
-/// Stores `request`, and returns the answer for its sender when it survives a power failure. `delivery` is what makes copies of it duplicates, if
+/// Stores `request`, and returns the answer for its sender when it survives a power failure of this host, and with a fleet the loss of it. `delivery` is what makes copies of it duplicates, if
 /// there is a rule: it is taken when it is stored.
 pub(super) async fn store(
     snapshot: &Snapshot,
@@ -32,7 +34,12 @@ pub(super) async fn store(
         return Err(Failure::after_body(unavailable("There is no state directory.")));
     };
     let duplicate_status = request.peer().proof_policy().duplicate_answer();
-    let held = fleet::claim(snapshot, snapshot.routes.route(route), delivery.as_ref(), duplicate_status, now).await?;
+    let held = fleet::claim(snapshot, snapshot.routes.route(route), delivery.as_ref(), duplicate_status, now).await;
+    let held = match held {
+        // The disk takes over, and knows the copies that come to this host.
+        Err(fleet::NotClaimed::Unknown(_)) if snapshot.fleet.as_ref().is_some_and(|fleet| fleet.falls_back()) => None,
+        held => held?,
+    };
     let kept = delivery.iter().flat_map(|delivery| delivery.kept(now)).collect();
     let spooled = spool(store, snapshot, (route, rule), request, forwarded, kept).await;
     // Whatever is not stored is released: the sender may send it again.
@@ -77,7 +84,28 @@ async fn spool(
         kept,
         rule: Arc::clone(rule),
     };
-    store.spool(delivery).await
+    let Some(fleet) = snapshot.fleet.as_ref().filter(|fleet| fleet.has_spool()) else {
+        return store.spool(delivery).await;
+    };
+    // What waits on this disk comes first in the order of its key.
+    if delivery.key.is_none() || store.waiting() == 0 {
+        match fleet.store(&delivery).await {
+            Spooled::Stored => metrics::accepted(&delivery.route, &delivery.provider),
+            Spooled::Failed if fleet.falls_back() => return fall_back(store, delivery).await,
+            other => return other,
+        }
+        return Spooled::Stored;
+    }
+    fall_back(store, delivery).await
+}
+
+async fn fall_back(store: &DeliveryStore, delivery: NewDelivery) -> Spooled {
+    let route = Arc::clone(&delivery.route);
+    let spooled = store.spool(delivery).await;
+    if spooled == Spooled::Stored {
+        fleet_metrics::fell_back(&route);
+    }
+    spooled
 }
 
 fn unavailable(detail: &str) -> Refusal {

@@ -17,33 +17,50 @@ use hookgate_core::route::Route;
 /// Beyond the `handler_timeout_ms` of the route: the wait for a place at the handler, and for the disk. After that, another host may claim the delivery.
 const MARGIN: Duration = Duration::from_secs(10);
 
+/// Why a delivery was not claimed.
+pub(super) enum NotClaimed {
+    /// Another host has it or had it.
+    Copy(Failure),
+    /// The servers do not say.
+    Unknown(Failure),
+}
+
+impl From<NotClaimed> for Failure {
+    fn from(not_claimed: NotClaimed) -> Self {
+        match not_claimed {
+            NotClaimed::Copy(failure) | NotClaimed::Unknown(failure) => failure,
+        }
+    }
+}
+
 /// Claims `delivery`. `None` if there is nothing to claim, or no fleet.
 ///
 /// # Errors
 ///
-/// Another host has it or had it, or the servers do not say.
+/// [`NotClaimed`]
 pub(super) async fn claim(
     snapshot: &Snapshot,
     route: &Route,
     delivery: Option<&Reservation>,
     duplicate_status: Option<StatusCode>,
     now: UnixTime,
-) -> Result<Option<Held>, Failure> {
+) -> Result<Option<Held>, NotClaimed> {
     let (Some(fleet), Some(delivery)) = (&snapshot.fleet, delivery) else { return Ok(None) };
     match fleet.claim(delivery.kept(now).collect(), route.limits.handler_timeout + MARGIN).await {
         Claim::Made(held) => Ok(Some(held)),
         Claim::Admitted => Ok(None),
         Claim::Taken => {
             let detail = "A copy of this delivery was taken before, by a host of this fleet.";
-            Err(Failure::duplicate(Refusal::new(Reject::DuplicateDelivery, detail), duplicate_status))
+            let refusal = Refusal::new(Reject::DuplicateDelivery, detail);
+            Err(NotClaimed::Copy(Failure::duplicate(refusal, duplicate_status)))
         }
         Claim::InFlight => {
             let detail = "A handler of another host of this fleet has a copy of this delivery. Send it again later.";
-            Err(Failure::after_body(Refusal::new(Reject::DeliveryInFlight, detail)))
+            Err(NotClaimed::Copy(Failure::after_body(Refusal::new(Reject::DeliveryInFlight, detail))))
         }
         Claim::Unknown => {
             let detail = "The memory of deliveries that the hosts share gave no answer.";
-            Err(Failure::after_body(Refusal::new(Reject::StateUnavailable, detail)))
+            Err(NotClaimed::Unknown(Failure::after_body(Refusal::new(Reject::StateUnavailable, detail))))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The metrics of the memory of deliveries that hosts share.
+//! The metrics of what hosts share: the memory of deliveries, and the spool.
 //!
 //! Owns their handles. Must not talk to a server.
 
@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
-use super::table::{FLEET_CLAIM_DURATION, FLEET_CLAIMS, FLEET_CONNECTED, FLEET_NOT_STORED};
+use super::table::{
+    FLEET_CLAIM_DURATION, FLEET_CLAIMS, FLEET_CONNECTED, FLEET_NOT_STORED, FLEET_SPOOL_DELIVERIES,
+    FLEET_SPOOL_FALLBACK, FLEET_SPOOL_OLDEST, FLEET_SPOOL_WRITE,
+};
 
 /// Whether there is a connection to a server.
 pub fn connected(is_connected: bool) {
@@ -24,4 +27,23 @@ pub fn taken(is_stored: bool) {
     if !is_stored {
         counter!(FLEET_NOT_STORED).increment(1);
     }
+}
+
+/// The servers have stored a delivery, in this time.
+pub fn put(elapsed: Duration) {
+    histogram!(FLEET_SPOOL_WRITE).record(elapsed);
+}
+
+/// A delivery went to the disk of this host, because the servers did not store it.
+pub fn fell_back(route: &str) {
+    counter!(FLEET_SPOOL_FALLBACK, "route" => route.to_owned()).increment(1);
+}
+
+/// What the servers have of a route, of all hosts.
+#[expect(clippy::cast_precision_loss, reason = "the bounds of a spool are far below 2^53")]
+pub fn stored(route: &str, waiting: u64, dead: u64, oldest: Duration) {
+    let label = || route.to_owned();
+    gauge!(FLEET_SPOOL_DELIVERIES, "route" => label(), "state" => "waiting").set(waiting as f64);
+    gauge!(FLEET_SPOOL_DELIVERIES, "route" => label(), "state" => "dead").set(dead as f64);
+    gauge!(FLEET_SPOOL_OLDEST, "route" => label()).set(oldest.as_secs_f64());
 }

@@ -234,6 +234,18 @@ metrics! {
         FLEET_NOT_STORED = Counter "hookgate_fleet_not_stored_total" []
             "Deliveries that a handler took and the memory of the fleet did not; see `on_state_failure`. Absent until the first.",
             "increase(hookgate_fleet_not_stored_total[1h])";
+        FLEET_SPOOL_DELIVERIES = Gauge "hookgate_fleet_spool_deliveries" ["route", "state"]
+            "Deliveries of a durable route that the servers of `[fleet]` store, of all hosts. `state` is `waiting` or `dead`. Looked at every 5 seconds. Absent until the first look.",
+            "max by (route, state) (hookgate_fleet_spool_deliveries)";
+        FLEET_SPOOL_OLDEST = Gauge "hookgate_fleet_spool_oldest_age_seconds" ["route"]
+            "How long the oldest delivery that waits at the servers of `[fleet]` has waited; 0 if none waits. Absent until the first look.",
+            "max by (route) (hookgate_fleet_spool_oldest_age_seconds) > 600";
+        FLEET_SPOOL_WRITE = Histogram "hookgate_fleet_spool_write_duration_seconds" []
+            "Time until the servers of `[fleet]` have stored a delivery. Absent until the first.",
+            "histogram_quantile(0.99, sum by (le) (rate(hookgate_fleet_spool_write_duration_seconds_bucket[5m])))";
+        FLEET_SPOOL_FALLBACK = Counter "hookgate_fleet_spool_fallback_total" ["route"]
+            "Deliveries that went to the disk of this host because the servers of `[fleet]` did not store them (`fallback = \"disk\"`). Absent until the first.",
+            "increase(hookgate_fleet_spool_fallback_total[1h])";
     }
     "Durable delivery" {
         SPOOL_ACCEPTED = Counter "hookgate_spool_accepted_total" ["route", "provider"]

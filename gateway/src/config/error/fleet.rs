@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-/// An error about the memory that hosts share. The message says what to write instead.
+/// An error about what hosts share. The message says what to write instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FleetProblem {
@@ -41,6 +41,11 @@ pub enum FleetProblem {
         /// The longest window, in seconds.
         window: u64,
     },
+    /// A fallback from the disk to the disk.
+    #[error(
+        "fallback is what takes over from the servers, and with spool = \"disk\" these store no deliveries; remove it"
+    )]
+    Fallback,
     /// Not a file of credentials.
     #[error(
         "{} has no user JWT and no NKEY seed; write the path of the file that `nsc generate creds` makes (-----BEGIN NATS USER JWT-----)",

@@ -39,9 +39,9 @@ fn a_question_has_an_answer_and_a_silent_client_keeps_nobody_waiting_for_long() 
     let path = directory.path().join(NAME);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        drop(Inquiry::bind(directory.path(), recent(), None).unwrap());
+        drop(Inquiry::bind(directory.path(), recent(), Stored::default()).unwrap());
         // In place of the socket that is left.
-        let inquiry = Inquiry::bind(directory.path(), recent(), None).unwrap();
+        let inquiry = Inquiry::bind(directory.path(), recent(), Stored::default()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         tokio::spawn(inquiry.serve());
         let asked = tokio::task::spawn_blocking(move || {

@@ -33,7 +33,7 @@ fn waiting(number: i64, key_name: &str) -> Waiting {
 }
 
 fn lane(max_in_flight: usize, rate_per_s: Option<u32>) -> Lane {
-    Lane { route: RouteId(0), max_in_flight, rate_per_s, providers: vec!["p".into()] }
+    Lane { route: RouteId(0), max_in_flight, is_shared: false, rate_per_s, providers: vec!["p".into()] }
 }
 
 fn lanes(lane: Lane) -> HashMap<Arc<str>, Lane> {

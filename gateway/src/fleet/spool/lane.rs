@@ -1,0 +1,295 @@
+//! The deliveries of one route that this host hands over: how many it pulls, and what it does with each.
+//!
+//! Owns the pull, the sign of life of what is held, and that an outcome is with the servers before the dispatcher knows it. Which of a key is next
+//! is in [`super::turn`]. Must not ask a handler: the dispatcher does.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{AckKind, Message as Pull};
+use futures_util::StreamExt as _;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::spawn_local;
+use tokio::time::{sleep, timeout};
+
+use super::message::{Message, Meta};
+use super::streams::{ACK_WAIT, Attempts, Failed, NotPut, Streams, attempts_of};
+use super::{Demand, Demands, Outcome, Pulled, Settling, Shared, turn};
+use crate::cause::Cause;
+use crate::deliveries::{Fate, OrderKey, Waiting, now_ms};
+
+/// How long the servers hold a pull that finds nothing. It also bounds how long a lost pull goes unnoticed.
+const PULL: Duration = Duration::from_secs(5);
+
+/// Most deliveries of one pull.
+const AT_ONCE: usize = 64;
+
+/// Between two signs of life of a delivery that is held: a third of [`ACK_WAIT`].
+const ALIVE: Duration = Duration::from_secs(10);
+
+/// The pause after the servers gave no answer.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause of a delivery that this host cannot hand over, before it comes again here or at another host.
+const ELSEWHERE: Duration = Duration::from_secs(30);
+
+/// The longest pause of a message that is none of hookgate.
+const FOREIGN: Duration = Duration::from_secs(3600);
+
+/// The deliveries of a route at this host.
+pub(super) struct Lane {
+    pub(super) route: Arc<str>,
+    pub(super) shared: Rc<Shared>,
+    held: Cell<usize>,
+    freed: Notify,
+}
+
+/// A place of a delivery that is held.
+struct Place(Rc<Lane>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.held.set(self.0.held.get().saturating_sub(1));
+        self.0.freed.notify_one();
+    }
+}
+
+/// Keeps a lane for each route that the dispatcher names. Ends with it.
+pub(super) async fn keep(shared: Rc<Shared>, mut demands: watch::Receiver<Demands>) {
+    let mut lanes = std::collections::HashMap::new();
+    loop {
+        let routes: Vec<Arc<str>> = demands.borrow_and_update().keys().cloned().collect();
+        for route in routes {
+            let lane = lanes.entry(Arc::clone(&route)).or_insert_with(|| None::<tokio::task::JoinHandle<()>>);
+            if lane.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+                let of_route = Lane { route, shared: Rc::clone(&shared), held: Cell::new(0), freed: Notify::new() };
+                *lane = Some(spawn_local(Rc::new(of_route).serve(demands.clone())));
+            }
+        }
+        if demands.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Hands over the deliveries of this key now, if it is nobody's turn.
+pub(super) fn take_turn(shared: &Rc<Shared>, streams: Streams, route: String, key: String) {
+    let lane = Lane { route: route.into(), shared: Rc::clone(shared), held: Cell::new(0), freed: Notify::new() };
+    drop(spawn_local(async move {
+        if let Err(error) = turn::serve(&lane, &streams, &key, None).await {
+            lane.shared.failed(&error);
+        }
+    }));
+}
+
+impl Lane {
+    /// Pulls as many as the dispatcher wants, until it does not name the route any more.
+    async fn serve(self: Rc<Self>, mut demands: watch::Receiver<Demands>) {
+        loop {
+            let Some(demand) = demands.borrow_and_update().get(&self.route).cloned() else { return };
+            let room = demand.wanted.saturating_sub(self.held.get());
+            if room == 0 || self.is_paused() {
+                let waited = async {
+                    tokio::select! {
+                        changed = demands.changed() => changed.is_ok(),
+                        () = self.freed.notified() => true,
+                    }
+                };
+                // A pause ends without a sign.
+                if matches!(timeout(PAUSE, waited).await, Ok(false)) {
+                    return;
+                }
+                continue;
+            }
+            let Some(streams) = self.shared.streams().await else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            if let Err(error) = self.pull(&streams, room.min(AT_ONCE), &demand).await {
+                self.shared.failed(&error);
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.shared.pauses.borrow().hold(&self.route)
+    }
+
+    async fn pull(self: &Rc<Self>, streams: &Streams, room: usize, demand: &Demand) -> Result<(), Failed> {
+        let consumer = streams.consumer(&self.route).await?;
+        let failed = |error: &dyn std::fmt::Display| Failed(error.to_string());
+        let batch = consumer.batch().max_messages(room).expires(PULL).messages().await;
+        let mut batch = batch.map_err(|error| failed(&error))?;
+        while let Some(message) = batch.next().await {
+            let message = message.map_err(|error| failed(&error))?;
+            self.held.set(self.held.get() + 1);
+            let (lane, streams, demand) = (Rc::clone(self), streams.clone(), demand.clone());
+            spawn_local(async move {
+                let place = Place(Rc::clone(&lane));
+                lane.take(&streams, message, &demand).await;
+                drop(place);
+            });
+        }
+        Ok(())
+    }
+
+    /// Hands over what was pulled, or gives it back.
+    async fn take(&self, streams: &Streams, pull: Pull, demand: &Demand) {
+        let Some(message) = Message::parse(pull.headers.as_ref(), pull.payload.clone()) else {
+            let cause = Cause::Gateway.label();
+            let subject = pull.subject.as_str();
+            tracing::error!(subject, cause, "a message in the stream of the spool is not one of hookgate; remove it");
+            return give_back(&pull, FOREIGN).await;
+        };
+        // It was asked for before the pause.
+        if self.is_paused() {
+            return give_back(&pull, Duration::ZERO).await;
+        }
+        if !demand.providers.iter().any(|provider| **provider == *message.meta.provider) {
+            return self.hold(streams, &pull, message).await;
+        }
+        let handed = match message.meta.key.clone() {
+            Some(key) => turn::serve(self, streams, &key, Some(&pull)).await,
+            None => self.hand_over(streams, &pull, message).await,
+        };
+        if let Err(error) = handed {
+            // The servers give it to a host again when they have heard nothing of it.
+            self.shared.failed(&error);
+        }
+    }
+
+    /// Hands over a delivery without an order key.
+    async fn hand_over(&self, streams: &Streams, pull: &Pull, message: Message) -> Result<(), Failed> {
+        let info = pull.info().map_err(|error| Failed(error.to_string()))?;
+        // A first one has no attempts.
+        let noted = if info.delivered > 1 { streams.attempts(&message.meta.id).await? } else { None };
+        let was_noted = noted.is_some();
+        let before = attempts_of(&message.meta, noted);
+        let pause = before.next_ms.saturating_sub(now_ms());
+        if pause > 0 {
+            give_back(pull, Duration::from_millis(pause)).await;
+            return Ok(());
+        }
+        let alive = || async { drop(pull.ack_with(AckKind::Progress).await) };
+        let Some(Outcome { fate, stored }) = self.offer(info.stream_sequence, &message, &before, alive).await else {
+            give_back(pull, Duration::ZERO).await;
+            return Ok(());
+        };
+        match &fate {
+            Fate::Taken => {
+                self.insist(|| async { pull.double_ack().await.map_err(|error| Failed(error.to_string())) }).await;
+            }
+            Fate::Again { .. } => {
+                let pause = self.note(streams, &message.meta, &fate).await;
+                give_back(pull, pause).await;
+            }
+            Fate::Dead { .. } => {
+                self.bury(streams, message.clone(), &fate).await;
+                self.insist(|| async { pull.double_ack().await.map_err(|error| Failed(error.to_string())) }).await;
+            }
+        }
+        if was_noted && !matches!(fate, Fate::Again { .. }) {
+            self.insist(|| streams.forget(&message.meta.id)).await;
+        }
+        // The dispatcher may have ended.
+        let _ = stored.send(());
+        Ok(())
+    }
+
+    /// Gives a delivery to the dispatcher, and waits for its outcome; `None` if it gives it back.
+    pub(super) async fn offer<A: Future<Output = ()>>(
+        &self,
+        sequence: u64,
+        message: &Message,
+        before: &Attempts,
+        alive: impl Fn() -> A,
+    ) -> Option<Outcome> {
+        let Some(request) = message.request() else {
+            let fate = Fate::Dead { attempts: before.attempts, outcome: "The message is damaged.".to_owned() };
+            return Some(Outcome { fate, stored: oneshot::channel().0 });
+        };
+        let (told, outcome) = oneshot::channel();
+        let waiting = self.waiting(sequence, &message.meta, before)?;
+        self.shared.pulled.send(Pulled { waiting, request, settling: Settling(told) }).ok()?;
+        tokio::pin!(outcome);
+        loop {
+            tokio::select! {
+                outcome = &mut outcome => return outcome.ok(),
+                () = sleep(ALIVE) => alive().await,
+            }
+        }
+    }
+
+    /// As the schedule of the dispatcher has it: with a negative number, because those of rows are positive, and without its key, whose turn it is.
+    fn waiting(&self, sequence: u64, meta: &Meta, before: &Attempts) -> Option<Waiting> {
+        Some(Waiting {
+            number: -i64::try_from(sequence).ok()?,
+            id: meta.id.as_str().into(),
+            route: Arc::clone(&self.route),
+            provider: meta.provider.as_str().into(),
+            key: None::<OrderKey>,
+            received_ms: meta.received_ms,
+            until_ms: meta.until_ms,
+            attempts: before.attempts,
+            next_ms: before.next_ms,
+        })
+    }
+
+    /// Notes an attempt that another one will follow, and returns the pause until then.
+    pub(super) async fn note(&self, streams: &Streams, meta: &Meta, fate: &Fate) -> Duration {
+        let Fate::Again { attempts, next_ms, outcome } = fate else { return Duration::ZERO };
+        let noted = Attempts { attempts: *attempts, next_ms: *next_ms, outcome: outcome.clone() };
+        self.insist(|| streams.note(&meta.id, &noted)).await;
+        Duration::from_millis(next_ms.saturating_sub(now_ms()))
+    }
+
+    /// Puts a delivery among the dead letters.
+    pub(super) async fn bury(&self, streams: &Streams, mut message: Message, fate: &Fate) {
+        if let Fate::Dead { attempts, outcome } = fate {
+            (message.meta.attempts, message.meta.outcome) = (*attempts, outcome.clone());
+        }
+        let bury = || async {
+            streams.bury(&message).await.map_err(|error| match error {
+                NotPut::Full(because) => Failed(because),
+                NotPut::Failed(error) => error,
+            })
+        };
+        self.insist(bury).await;
+    }
+
+    /// Repeats an operation until the servers say that it is done. Meanwhile the delivery counts as in flight.
+    pub(super) async fn insist<T, F: Future<Output = Result<T, Failed>>>(&self, operation: impl Fn() -> F) {
+        while let Err(error) = operation().await {
+            self.shared.failed(&error);
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// No route of this host admits the provider: another host may, or this one after a reload.
+    async fn hold(&self, streams: &Streams, pull: &Pull, message: Message) {
+        // One with a key has to wait for its turn.
+        let is_over = message.meta.until_ms < now_ms() && message.meta.key.is_none();
+        if is_over {
+            let noted = streams.attempts(&message.meta.id).await.ok().flatten();
+            let attempts = attempts_of(&message.meta, noted).attempts;
+            let outcome = "No route of this name admits its provider, and retry_for_s has passed.".to_owned();
+            self.bury(streams, message, &Fate::Dead { attempts, outcome }).await;
+            self.insist(|| async { pull.double_ack().await.map_err(|error| Failed(error.to_string())) }).await;
+            return;
+        }
+        give_back(pull, ELSEWHERE).await;
+    }
+}
+
+/// Gives a message back to the servers, which give it to a host after the pause. If that is lost, they do after [`ACK_WAIT`].
+pub(super) async fn give_back(pull: &Pull, pause: Duration) {
+    drop(pull.ack_with(AckKind::Nak(Some(pause))).await);
+}
+
+/// Where lanes give what they pulled.
+pub(super) type Offers = mpsc::UnboundedSender<Pulled>;
+
+const _: () = assert!(ALIVE.as_secs() * 2 < ACK_WAIT.as_secs(), "a lost sign of life is not fatal");

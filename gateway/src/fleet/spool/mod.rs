@@ -1,0 +1,285 @@
+//! The spool that hosts share: deliveries of durable routes in a stream, from which any host hands over to its local handler.
+//!
+//! Owns what a worker, the dispatcher and an operator get of it, and when the servers are asked. What is in the streams is in [`streams`], the form of a
+//! message in [`message`], what this host pulls in [`lane`], the order of a key in [`turn`], operators' questions in [`questions`]. Must not
+//! ask a handler: the dispatcher does, with what it gets as [`Pulled`].
+//!
+//! A delivery is in the stream from the moment its sender hears 202 until its outcome is stored. The servers give it to one host at a time. A host
+//! that gives no sign of life for 30 s loses it to another, so a handler may get it twice.
+
+mod lane;
+mod message;
+mod questions;
+mod streams;
+mod turn;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::Client;
+use async_nats::connection::State;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use self::message::Message;
+use self::streams::{Failed, NotPut, Streams, Wanted};
+use crate::cause::Cause;
+use crate::deliveries::{Answer, Command, Fate, Pauses, Spooled, StoredRequest, Waiting, now_ms};
+use crate::metrics::fleet as metrics;
+
+pub(in crate::fleet) use self::message::{Message as Outbound, Meta};
+
+/// Between two looks at how much waits, and at what is paused. Every host looks.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How long nothing is put after a failure, so that senders hear of an outage at once and not after a time-out each.
+const BREAK: Duration = Duration::from_secs(1);
+
+/// What the dispatcher wants of a route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// How many deliveries this host may hold: those that are with its handler, and those that are about to be.
+    pub wanted: usize,
+    /// The providers that the route admits here.
+    pub providers: Vec<Arc<str>>,
+}
+
+/// What the dispatcher wants, by the name of the route.
+pub type Demands = BTreeMap<Arc<str>, Demand>;
+
+/// A delivery that is this host's to hand over. When it is dropped, the servers give it to a host again.
+#[derive(Debug)]
+#[must_use = "when it is dropped, it is given back"]
+pub struct Pulled {
+    /// As the schedule has it; its number is negative.
+    pub waiting: Waiting,
+    /// What the handler gets.
+    pub request: StoredRequest,
+    /// Who waits for the outcome.
+    pub settling: Settling,
+}
+
+/// Who waits for the outcome of an attempt. When it is dropped, the delivery is given back.
+#[derive(Debug)]
+pub struct Settling(oneshot::Sender<Outcome>);
+
+impl Settling {
+    /// Tells the outcome of the attempt, and returns when the servers have stored it.
+    pub async fn settle(self, fate: Fate) {
+        let (stored, done) = oneshot::channel();
+        if self.0.send(Outcome { fate, stored }).is_ok() {
+            // It ends without a word if the thread does.
+            let _ = done.await;
+        }
+    }
+}
+
+/// The outcome of an attempt, and who waits until it is stored.
+#[derive(Debug)]
+struct Outcome {
+    fate: Fate,
+    stored: oneshot::Sender<()>,
+}
+
+/// The dispatcher's end.
+#[derive(Debug)]
+pub struct Handing {
+    /// What it gets.
+    pub pulled: mpsc::UnboundedReceiver<Pulled>,
+    /// What it wants.
+    pub demands: watch::Sender<Demands>,
+}
+
+/// The other end, before the thread has a connection.
+pub(super) struct Plan {
+    wanted: Wanted,
+    patience: Duration,
+    pulled: lane::Offers,
+    demands: watch::Receiver<Demands>,
+}
+
+impl Plan {
+    /// For a fleet of this name, whose streams are made with these copies and bounds.
+    pub(super) fn new(fleet: &str, replicas: usize, max_bytes: u64, patience: Duration) -> (Self, Handing) {
+        let (offers, pulled) = mpsc::unbounded_channel();
+        let (sender, demands) = watch::channel(Demands::default());
+        let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
+        let wanted = Wanted { fleet: fleet.to_owned(), replicas, max_bytes };
+        (Self { wanted, patience, pulled: offers, demands }, Handing { pulled, demands: sender })
+    }
+}
+
+/// What waits of a route, and its dead letters, when they were counted last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Level {
+    waiting: u64,
+    dead: u64,
+}
+
+/// What the tasks of the thread share.
+struct Shared {
+    client: Client,
+    wanted: Wanted,
+    patience: Duration,
+    /// Found once; whoever looks holds up the others.
+    found: Mutex<Option<Streams>>,
+    next_look: Cell<Instant>,
+    /// Why they could not be had the last time, as the log says.
+    told: RefCell<String>,
+    pulled: lane::Offers,
+    pauses: RefCell<Pauses>,
+    levels: RefCell<HashMap<Arc<str>, Level>>,
+    is_failing: Cell<bool>,
+    next_put: Cell<Instant>,
+}
+
+impl Shared {
+    /// The streams; `None` if they cannot be had now, which is logged.
+    async fn streams(&self) -> Option<Streams> {
+        // Without a connection, every answer would take as long as a request waits.
+        if self.client.connection_state() != State::Connected {
+            return None;
+        }
+        let mut found = self.found.lock().await;
+        if found.is_none() && Instant::now() >= self.next_look.get() {
+            match Streams::find(&self.client, self.patience, &self.wanted).await {
+                Ok(streams) => *found = Some(streams),
+                Err(error) => {
+                    self.next_look.set(Instant::now() + BREAK);
+                    let text = error.to_string();
+                    if self.told.replace(text.clone()) != text {
+                        let cause = Cause::Gateway.label();
+                        tracing::error!(error = text, cause, "the spool of the fleet cannot be used");
+                    }
+                }
+            }
+        }
+        found.clone()
+    }
+
+    /// An operation failed. Said once, until one succeeds.
+    fn failed(&self, error: &Failed) {
+        if !self.is_failing.replace(true) {
+            let cause = Cause::Gateway.label();
+            tracing::error!(%error, cause, "the servers of the fleet's spool gave no answer; it is tried again");
+        }
+    }
+
+    fn succeeded(&self) {
+        if self.is_failing.replace(false) {
+            tracing::info!("the spool of the fleet works again");
+        }
+    }
+
+    async fn put(&self, message: &Message, max_entries: u64) -> Spooled {
+        if Instant::now() < self.next_put.get() {
+            return Spooled::Failed;
+        }
+        let Some(streams) = self.streams().await else { return Spooled::Failed };
+        let route = message.meta.route.as_str();
+        let Level { waiting, dead } = self.levels.borrow().get(route).copied().unwrap_or_default();
+        if waiting + dead >= max_entries {
+            return Spooled::Full(format!("{} deliveries of the route are stored (max_entries).", waiting + dead));
+        }
+        let began = Instant::now();
+        match streams.put(message).await {
+            Ok(()) => {
+                metrics::put(began.elapsed());
+                self.succeeded();
+                if let Some(level) = self.levels.borrow_mut().get_mut(route) {
+                    level.waiting += 1;
+                }
+                Spooled::Stored
+            }
+            Err(NotPut::Full(because)) => Spooled::Full(because),
+            Err(NotPut::Failed(error)) => {
+                self.failed(&error);
+                self.next_put.set(Instant::now() + BREAK);
+                Spooled::Failed
+            }
+        }
+    }
+
+    /// Counts what waits, and sees what is paused, every now and then.
+    async fn look(self: Rc<Self>, demands: watch::Receiver<Demands>) {
+        loop {
+            if let Some(streams) = self.streams().await {
+                let routes: Vec<Arc<str>> = demands.borrow().keys().cloned().collect();
+                match self.look_at(&streams, routes).await {
+                    Ok(()) => self.succeeded(),
+                    Err(error) => self.failed(&error),
+                }
+            }
+            sleep(LOOK).await;
+            if demands.has_changed().is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn look_at(&self, streams: &Streams, routes: Vec<Arc<str>>) -> Result<(), Failed> {
+        let (pauses, _) = streams.pauses().await?;
+        *self.pauses.borrow_mut() = pauses;
+        for route in routes {
+            let (waiting, dead) = streams.levels(&route).await?;
+            let oldest = match waiting {
+                0 => None,
+                _ => streams.next_waiting(&streams.subjects.spool_of(&route), 0).await?.and_then(streams::read),
+            };
+            let age = oldest.map_or(0, |(_, message)| now_ms().saturating_sub(message.meta.received_ms));
+            metrics::stored(&route, waiting, dead, Duration::from_millis(age));
+            self.levels.borrow_mut().insert(route, Level { waiting, dead });
+        }
+        Ok(())
+    }
+}
+
+/// The spool, on the thread that talks to the servers.
+#[derive(Clone)]
+pub(super) struct Spool(Rc<Shared>);
+
+impl Spool {
+    /// Begins to pull. Ends with the dispatcher.
+    pub(super) fn start(client: Client, plan: Plan) -> Self {
+        let Plan { wanted, patience, pulled, demands } = plan;
+        let now = Instant::now();
+        let shared = Rc::new(Shared {
+            client,
+            wanted,
+            patience,
+            found: Mutex::default(),
+            next_look: Cell::new(now),
+            told: RefCell::default(),
+            pulled,
+            pauses: RefCell::default(),
+            levels: RefCell::default(),
+            is_failing: Cell::new(false),
+            next_put: Cell::new(now),
+        });
+        drop(spawn_local(lane::keep(Rc::clone(&shared), demands.clone())));
+        drop(spawn_local(Rc::clone(&shared).look(demands)));
+        Self(shared)
+    }
+
+    /// Stores a delivery.
+    pub(super) async fn put(&self, message: &Message, max_entries: u64) -> Spooled {
+        self.0.put(message, max_entries).await
+    }
+
+    /// Answers an operator.
+    pub(super) async fn answer(&self, command: &Command) -> Answer {
+        let Some(streams) = self.0.streams().await else {
+            return Answer::Error(
+                "the NATS servers of the fleet cannot be reached, so what they store is not known".to_owned(),
+            );
+        };
+        match questions::answer(&self.0, &streams, command).await {
+            Ok(answer) => answer,
+            Err(error) => Answer::Error(format!("the NATS servers of the fleet gave no answer: {error}")),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What an operator asks of the spool that hosts share.
+//!
+//! Owns how each question is answered from the streams. Messages are read one after the other, so a list of many takes its time, and holds up nothing.
+//! The answers are those of [`crate::deliveries`]; the numbers of what is in the streams begin beyond those of rows.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use async_nats::jetstream::message::StreamMessage;
+use data_encoding::BASE64;
+
+use super::message::{Message, Meta};
+use super::streams::{Attempts, Failed, NotPut, Streams, attempts_of, read};
+use super::{Shared, lane};
+use crate::deliveries::{Answer, Command, Filter, Listed, PAGE, Selection, Shown, now_ms};
+
+/// Beyond the number of every row: deliveries that wait in the stream.
+const WAITING: i64 = 1 << 60;
+
+/// Beyond those: dead letters.
+const DEAD: i64 = 1 << 61;
+
+/// How often the entry with the pauses is written again, if another host overtakes.
+const TRIES: usize = 4;
+
+/// Where a delivery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Waiting,
+    Dead,
+}
+
+/// A delivery of a stream.
+struct Found {
+    place: Place,
+    sequence: u64,
+    message: Message,
+    attempts: Attempts,
+}
+
+/// Answers one.
+pub(super) async fn answer(shared: &Rc<Shared>, streams: &Streams, command: &Command) -> Result<Answer, Failed> {
+    match command {
+        Command::List(filter) => list(shared, streams, filter).await.map(Answer::Deliveries),
+        Command::Show { id, body } => {
+            let found = find(streams, id).await?;
+            Ok(found.map_or_else(|| unknown(id), |found| Answer::Delivery(Box::new(shown(shared, &found, *body)))))
+        }
+        Command::Drop { id } => {
+            let Some(found) = find(streams, id).await? else { return Ok(unknown(id)) };
+            found.remove(streams).await?;
+            Ok(Answer::Changed(1))
+        }
+        Command::Retry(Selection::Id(id)) => {
+            let Some(found) = find(streams, id).await? else { return Ok(unknown(id)) };
+            found.retry(shared, streams).await?;
+            Ok(Answer::Changed(1))
+        }
+        Command::Retry(Selection::Route(route)) => {
+            let of_route = Filter { route: Some(route.clone()), ..Filter::default() };
+            retry_all(shared, streams, &of_route, &[Place::Dead, Place::Waiting]).await
+        }
+        Command::Retry(Selection::AllDead) => retry_all(shared, streams, &Filter::default(), &[Place::Dead]).await,
+        Command::Pause { route } => {
+            let route = route.clone().unwrap_or_default();
+            pause(shared, streams, |pauses| pauses.pause(route.clone())).await
+        }
+        Command::Resume { route } => {
+            let route = route.clone().unwrap_or_default();
+            pause(shared, streams, |pauses| pauses.resume(&route)).await
+        }
+    }
+}
+
+fn unknown(id: &str) -> Answer {
+    Answer::Error(format!(
+        "no delivery {id} is stored: its handler took it, it was dropped, or it never was; hookgate deliveries list shows those that are"
+    ))
+}
+
+async fn list(shared: &Shared, streams: &Streams, filter: &Filter) -> Result<Vec<Listed>, Failed> {
+    let mut listed = Vec::new();
+    let wants = |state: &str| filter.state.as_deref().is_none_or(|wanted| wanted == state);
+    for (place, begin, state) in [(Place::Waiting, WAITING, "waiting"), (Place::Dead, DEAD, "dead")] {
+        let is_past = place == Place::Waiting && filter.after >= DEAD;
+        if !wants(state) || is_past {
+            continue;
+        }
+        let mut from = u64::try_from(filter.after.saturating_sub(begin)).unwrap_or(0) + 1;
+        while listed.len() < PAGE as usize {
+            let Some(found) = next(streams, place, filter, from).await? else { break };
+            from = found.sequence + 1;
+            if filter.provider.as_ref().is_none_or(|wanted| *wanted == found.message.meta.provider) {
+                listed.push(listed_as(shared, &found));
+            }
+        }
+    }
+    Ok(listed)
+}
+
+/// The first delivery at a place, from a sequence number on, of the route of `filter`.
+async fn next(streams: &Streams, place: Place, filter: &Filter, mut from: u64) -> Result<Option<Found>, Failed> {
+    let subjects = &streams.subjects;
+    let subject = match (place, &filter.route) {
+        (Place::Waiting, Some(route)) => subjects.spool_of(route),
+        (Place::Waiting, None) => subjects.spool(),
+        (Place::Dead, Some(route)) => subjects.dead_of(route),
+        (Place::Dead, None) => subjects.dead(),
+    };
+    loop {
+        let message = at(streams, place, &subject, from).await?;
+        let Some(message) = message else { return Ok(None) };
+        from = message.sequence + 1;
+        // One that is not of hookgate is no delivery.
+        if let Some((sequence, message)) = read(message) {
+            return found(streams, place, sequence, message).await.map(Some);
+        }
+    }
+}
+
+async fn at(streams: &Streams, place: Place, subject: &str, from: u64) -> Result<Option<StreamMessage>, Failed> {
+    match place {
+        Place::Waiting => streams.next_waiting(subject, from).await,
+        Place::Dead => streams.next_dead(subject, from).await,
+    }
+}
+
+async fn found(streams: &Streams, place: Place, sequence: u64, message: Message) -> Result<Found, Failed> {
+    let noted = match place {
+        Place::Waiting => streams.attempts(&message.meta.id).await?,
+        Place::Dead => None,
+    };
+    let mut attempts = attempts_of(&message.meta, noted);
+    if place == Place::Dead {
+        attempts.outcome.clone_from(&message.meta.outcome);
+    }
+    Ok(Found { place, sequence, message, attempts })
+}
+
+/// The delivery with this id.
+async fn find(streams: &Streams, id: &str) -> Result<Option<Found>, Failed> {
+    // An id is a part of subjects.
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Ok(None);
+    }
+    let by_id =
+        [(Place::Waiting, streams.subjects.waiting_by_id(id)), (Place::Dead, streams.subjects.buried_by_id(id))];
+    for (place, subject) in by_id {
+        if let Some((sequence, message)) = at(streams, place, &subject, 0).await?.and_then(read) {
+            return found(streams, place, sequence, message).await.map(Some);
+        }
+    }
+    // Those with an order key have another subject.
+    let (subject, mut from) = (streams.subjects.keyed(), 0);
+    while let Some(message) = streams.next_waiting(&subject, from).await? {
+        from = message.sequence + 1;
+        if let Some((sequence, message)) = read(message).filter(|(_, message)| message.meta.id == id) {
+            return found(streams, Place::Waiting, sequence, message).await.map(Some);
+        }
+    }
+    Ok(None)
+}
+
+impl Found {
+    async fn remove(&self, streams: &Streams) -> Result<(), Failed> {
+        match self.place {
+            Place::Waiting => {
+                streams.remove_waiting(self.sequence).await?;
+                streams.forget(&self.message.meta.id).await
+            }
+            Place::Dead => streams.remove_dead(self.sequence).await,
+        }
+    }
+
+    /// Lets it be attempted now. A dead letter gets as much time again as it had. It is put at the end of the stream; one with an order key that
+    /// waits stays where it is, and this host takes the turn of its key.
+    async fn retry(self, shared: &Rc<Shared>, streams: &Streams) -> Result<(), Failed> {
+        let Self { place, sequence, message, attempts } = self;
+        let Meta { received_ms, until_ms, .. } = message.meta;
+        if let (Place::Waiting, Some(key)) = (place, message.meta.key.clone()) {
+            streams.note(&message.meta.id, &Attempts { next_ms: 0, ..attempts }).await?;
+            lane::take_turn(shared, streams.clone(), message.meta.route, key);
+            return Ok(());
+        }
+        let now = now_ms();
+        let until_ms = match place {
+            Place::Waiting => until_ms,
+            Place::Dead => now.saturating_add(until_ms.saturating_sub(received_ms).max(1)),
+        };
+        let meta = Meta { until_ms, attempts: attempts.attempts, outcome: String::new(), ..message.meta };
+        let again = Message { meta, payload: message.payload };
+        if place == Place::Waiting {
+            streams.note(&again.meta.id, &Attempts { next_ms: 0, ..attempts }).await?;
+        }
+        streams.put_again(&again, now).await.map_err(|error| match error {
+            NotPut::Full(because) => Failed(because),
+            NotPut::Failed(error) => error,
+        })?;
+        match place {
+            Place::Waiting => streams.remove_waiting(sequence).await,
+            Place::Dead => streams.remove_dead(sequence).await,
+        }
+    }
+}
+
+/// Retries all that are there now.
+async fn retry_all(
+    shared: &Rc<Shared>,
+    streams: &Streams,
+    filter: &Filter,
+    places: &[Place],
+) -> Result<Answer, Failed> {
+    let mut count = 0;
+    for &place in places {
+        let last = streams.last(place == Place::Dead).await?;
+        let mut from = 1;
+        while let Some(found) = next(streams, place, filter, from).await?.filter(|found| found.sequence <= last) {
+            from = found.sequence + 1;
+            found.retry(shared, streams).await?;
+            count += 1;
+        }
+    }
+    Ok(Answer::Changed(count))
+}
+
+async fn pause(
+    shared: &Shared,
+    streams: &Streams,
+    change: impl Fn(&mut crate::deliveries::Pauses),
+) -> Result<Answer, Failed> {
+    let mut tries = 0;
+    loop {
+        let (before, revision) = streams.pauses().await?;
+        let mut after = before.clone();
+        change(&mut after);
+        if after == before {
+            return Ok(Answer::Changed(0));
+        }
+        tries += 1;
+        match streams.set_pauses(&after, revision).await {
+            Ok(()) => {
+                *shared.pauses.borrow_mut() = after;
+                return Ok(Answer::Changed(1));
+            }
+            Err(error) if tries == TRIES => return Err(error),
+            Err(_) => tokio::time::sleep(lane::PAUSE.min(Duration::from_millis(100))).await,
+        }
+    }
+}
+
+fn listed_as(shared: &Shared, found: &Found) -> Listed {
+    let Found { place, sequence, message, attempts } = found;
+    let Meta { id, route, provider, received_ms, until_ms, .. } = &message.meta;
+    let (begin, state) = match place {
+        Place::Waiting => (WAITING, "waiting"),
+        Place::Dead => (DEAD, "dead"),
+    };
+    let request = message.request();
+    let parts = request.as_ref().map(crate::deliveries::StoredRequest::parts);
+    Listed {
+        number: begin.saturating_add(i64::try_from(*sequence).unwrap_or(i64::MAX)),
+        id: id.clone(),
+        route: route.clone(),
+        provider: provider.clone(),
+        state: state.to_owned(),
+        attempts: attempts.attempts,
+        received_ms: *received_ms,
+        next_ms: attempts.next_ms.max(*received_ms),
+        until_ms: *until_ms,
+        outcome: attempts.outcome.clone(),
+        bytes: message.payload.len() as u64,
+        method: parts.map(|parts| parts.method.to_string()).unwrap_or_default(),
+        target: parts.map(|parts| parts.target.to_string()).unwrap_or_default(),
+        is_paused: *place == Place::Waiting && shared.pauses.borrow().hold(route),
+    }
+}
+
+fn shown(shared: &Shared, found: &Found, with_body: bool) -> Shown {
+    let request = found.message.request();
+    let parts = request.as_ref().map(crate::deliveries::StoredRequest::parts);
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    let fields = parts.map(|parts| &parts.fields).into_iter().flatten();
+    Shown {
+        listed: listed_as(shared, found),
+        proof: found.message.meta.proof.clone(),
+        fields: fields.map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
+        body_bytes: parts.map_or(0, |parts| parts.body.len() as u64),
+        body_base64: parts.filter(|_| with_body).map(|parts| BASE64.encode(&parts.body)),
+    }
+}

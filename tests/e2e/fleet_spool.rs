@@ -1,0 +1,387 @@
+//! Durable routes whose deliveries wait on real NATS servers: stored before they are answered, and handed over by any host.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
+use hookgate_testkit::handler::{Behaviour, Handler};
+use hookgate_testkit::http::{self, Request, Response};
+use hookgate_testkit::pki::{ClientIdentity, Sender, Variant};
+use hookgate_testkit::wait::wait_until;
+
+use crate::command::hookgate;
+use crate::environment::{BINARY, Environment, SOON, quoted};
+use crate::fleet::{Nats, own_address};
+use crate::tls_client::{TlsClient, TlsConnection};
+
+const PATH: &str = "/orders";
+
+/// For an election among servers, and a host that is lost.
+const LATER: Duration = Duration::from_secs(60);
+
+/// Hosts with a durable route each, whose handlers do not run yet.
+struct Hosts {
+    gateways: Vec<Gateway>,
+    environment: Environment,
+    identity: ClientIdentity,
+    servers: String,
+    fleet: String,
+    durable: String,
+}
+
+impl Hosts {
+    /// So many, with these lines of `[fleet]` and entries of `durable`.
+    fn start(count: usize, servers: &str, fleet: &str, durable: &str) -> Self {
+        let environment = Environment::new().unwrap();
+        let identity = environment.identity(Sender::Percolate, Variant::Good).unwrap();
+        let own = |text: &str| text.to_owned();
+        let (servers, fleet, durable) = (own(servers), own(fleet), own(durable));
+        let mut hosts = Self { gateways: Vec::new(), environment, identity, servers, fleet, durable };
+        for host in 0..count {
+            let gateway = hosts.gateway(host);
+            hosts.gateways.push(gateway);
+        }
+        (0..count).for_each(|host| hosts.wait_connected(host));
+        hosts
+    }
+
+    /// One at this server.
+    fn at(nats: &Nats, count: usize, durable: &str) -> Self {
+        Self::start(count, &nats.url(), "replicas = 1", durable)
+    }
+
+    fn gateway(&self, host: usize) -> Gateway {
+        let toml = self.environment.configuration().toml() + &self.sections(host);
+        Gateway::start(&toml, &GatewayOptions::new(BINARY)).unwrap()
+    }
+
+    fn sections(&self, host: usize) -> String {
+        let Self { environment, servers, fleet, durable, .. } = self;
+        let state = environment.state_directory().join(host.to_string());
+        format!(
+            "\n[[route]]\nname = \"orders\"\nhost = \"{HOST}\"\npath = \"{PATH}\"\nproviders = [\"percolate\"]\n\
+             handler = \"unix:{}\"\ndelivery = \"durable\"\ndurable = {{ {durable} }}\n\
+             [state]\ndirectory = {}\n[fleet]\nnats = [{servers}]\n{fleet}\n",
+            self.socket(host).display(),
+            quoted(&state)
+        )
+    }
+
+    fn socket(&self, host: usize) -> PathBuf {
+        self.environment.path(&format!("orders-{host}.sock"))
+    }
+
+    fn start_handler(&self, host: usize, behaviour: Behaviour) -> Handler {
+        Handler::start(&self.socket(host), behaviour).unwrap()
+    }
+
+    fn wait_connected(&self, host: usize) {
+        self.gateways[host].wait_metric("hookgate_fleet_connected", &[], 1.0, SOON).unwrap();
+    }
+
+    fn connect(&self, host: usize) -> TlsConnection {
+        let port = self.gateways[host].port();
+        TlsClient::new(port, &self.environment.pki, &self.identity).unwrap().connect().unwrap()
+    }
+
+    fn send(&self, host: usize, body: &str) -> Response {
+        self.connect(host).ask(delivery(body)).unwrap()
+    }
+
+    /// Sends a body, which must be stored, at once or when the servers are ready. Returns the id of the delivery.
+    fn store(&self, host: usize, body: &str) -> String {
+        let mut id = String::new();
+        wait_until("a place on the servers", LATER, || {
+            let response = self.send(host, body);
+            response.field("x-request-id").unwrap_or_default().clone_into(&mut id);
+            assert!([202, 503].contains(&response.status), "{response:?}");
+            response.status == 202
+        })
+        .unwrap_or_else(|error| panic!("{error}: {}", self.gateways[host].log()));
+        id
+    }
+
+    fn command(&self, host: usize, arguments: &[&str]) -> String {
+        let configuration = self.gateways[host].configuration_path().display().to_string();
+        let all: Vec<&str> = ["deliveries"].iter().chain(arguments).chain(&["-c", &configuration]).copied().collect();
+        let output = hookgate(&all);
+        assert!(output.success(), "{arguments:?}: {}", output.stderr_text());
+        output.stdout_text()
+    }
+
+    /// The ids of the deliveries in this state, with what is listed of them.
+    fn listed(&self, host: usize, state: &str) -> Vec<serde_json::Value> {
+        let text = self.command(host, &["list", "--state", state, "--json"]);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn wait_listed(&self, host: usize, state: &str, count: usize) {
+        let what = format!("{count} deliveries that are {state}");
+        wait_until(&what, LATER, || self.listed(host, state).len() == count).unwrap();
+    }
+}
+
+fn delivery(body: &str) -> Vec<u8> {
+    http::request("POST", PATH, HOST, &[], body.as_bytes())
+}
+
+/// How often each body was taken.
+fn taken<'h>(handlers: impl IntoIterator<Item = &'h Handler>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for request in handlers.into_iter().flat_map(Handler::taken) {
+        *counts.entry(request.text()).or_default() += 1;
+    }
+    counts
+}
+
+fn each_once(count: usize) -> BTreeMap<String, usize> {
+    (0..count).map(|number| (number.to_string(), 1)).collect()
+}
+
+#[test]
+fn what_one_host_accepted_another_hands_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let mut hosts = Hosts::at(&nats, 2, "");
+    let ids: Vec<String> = (0..20).map(|number| hosts.store(0, &number.to_string())).collect();
+    assert_eq!(hosts.listed(1, "waiting").len(), 20, "every host lists all");
+    hosts.gateways[0].signal(Signal::KILL).unwrap();
+    hosts.gateways[0].wait_exit(SOON).unwrap();
+    let handler = hosts.start_handler(1, Behaviour::Json);
+    // What the lost host had pulled comes when the servers have heard nothing of it for 30 s.
+    wait_until("all deliveries", LATER, || taken([&handler]).len() == 20).unwrap();
+    assert_eq!(taken([&handler]), each_once(20));
+    let request: Request = handler.taken().into_iter().find(|request| request.text() == "7").unwrap();
+    assert_eq!(request.field("x-hookgate-delivery"), Some(ids[7].as_str()));
+    assert_eq!(request.field("x-hookgate-provider"), Some("percolate"));
+    hosts.wait_listed(1, "waiting", 0);
+    drop(hosts.gateways.remove(0));
+}
+
+#[test]
+fn hosts_share_the_work_and_each_delivery_is_taken_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let hosts = Hosts::at(&nats, 2, "max_in_flight = 4");
+    hosts.store(0, "first");
+    let slow = || Behaviour::Delay(Duration::from_millis(5), Behaviour::Json.boxed());
+    let handlers = [0, 1].map(|host| hosts.start_handler(host, slow()));
+    let mut connections = [0, 1].map(|host| hosts.connect(host));
+    for number in 0..200 {
+        let answer = connections[number % 2].ask(delivery(&number.to_string())).unwrap();
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    wait_until("all deliveries", LATER, || taken(&handlers).len() == 201).unwrap();
+    let mut counts = taken(&handlers);
+    assert_eq!(counts.remove("first"), Some(1));
+    assert_eq!(counts, each_once(200));
+    for handler in &handlers {
+        assert!(handler.request_count() > 20, "both hand over: {}", handler.request_count());
+    }
+}
+
+#[test]
+fn deliveries_of_a_key_go_one_after_the_other_at_whichever_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let hosts = Hosts::at(&nats, 2, "order_by = \"/key\", max_in_flight = 8");
+    let body = |number: usize| format!("{{\"key\":{},\"n\":{number}}}", number % 5);
+    (0..60).for_each(|number| drop(hosts.store(number % 2, &body(number))));
+    // One record of both: the sockets lead to one handler, of which every seventh request fails.
+    let good = || Behaviour::Delay(Duration::from_millis(2), Behaviour::Json.boxed());
+    let pattern = (0..20).flat_map(|_| (0..6).map(|_| good()).chain([Behaviour::status(503, "")]));
+    let handler = hosts.start_handler(0, Behaviour::sequence(pattern.chain([Behaviour::Json])));
+    std::os::unix::fs::symlink(hosts.socket(0), hosts.socket(1)).unwrap();
+    wait_until("all deliveries", LATER, || handler.taken().len() >= 60).unwrap();
+    hosts.wait_listed(0, "waiting", 0);
+    let mut keys: HashMap<u64, Vec<u64>> = HashMap::new();
+    for request in handler.taken() {
+        let value: serde_json::Value = serde_json::from_str(&request.text()).unwrap();
+        keys.entry(value["key"].as_u64().unwrap()).or_default().push(value["n"].as_u64().unwrap());
+    }
+    for (key, numbers) in keys {
+        let expected: Vec<u64> = (0..12).map(|turn| turn * 5 + key).collect();
+        assert_eq!(numbers, expected, "{key}");
+    }
+}
+
+#[test]
+fn what_no_handler_takes_is_a_dead_letter_of_all_hosts_until_an_operator_decides() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let hosts = Hosts::at(&nats, 2, "");
+    let handler = hosts.start_handler(0, Behaviour::status(422, "no"));
+    std::os::unix::fs::symlink(hosts.socket(0), hosts.socket(1)).unwrap();
+    let [first, second] = ["one", "two"].map(|body| hosts.store(0, body));
+    hosts.wait_listed(1, "dead", 2);
+    assert_eq!(hosts.listed(0, "waiting"), Vec::<serde_json::Value>::new());
+    let shown: serde_json::Value = serde_json::from_str(&hosts.command(1, &["show", &first, "--json"])).unwrap();
+    assert_eq!((shown["state"].as_str(), shown["attempts"].as_u64()), (Some("dead"), Some(1)), "{shown}");
+    assert!(shown["outcome"].as_str().unwrap().contains("answered 422"), "{shown}");
+    assert_eq!(hosts.command(1, &["show", &first, "--body"]), "one");
+    assert!(hosts.command(1, &["drop", &second]).contains('1'));
+    handler.set_behaviour(Behaviour::Json);
+    hosts.command(1, &["retry", "--all-dead"]);
+    wait_until("the retried one", LATER, || taken([&handler]) == BTreeMap::from([("one".to_owned(), 1)])).unwrap();
+    let attempt = handler.taken()[0].field("x-hookgate-attempt").map(str::to_owned);
+    assert_eq!(attempt.as_deref(), Some("2"));
+    hosts.wait_listed(0, "dead", 0);
+}
+
+#[test]
+fn a_failure_that_may_pass_is_attempted_again_and_a_pause_holds_at_all_hosts() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let hosts = Hosts::at(&nats, 2, "");
+    hosts.store(0, "0");
+    hosts.command(0, &["pause", "--route", "orders"]);
+    // The other host sees it within 5 s.
+    wait_until("the pause at both hosts", LATER, || {
+        hosts.listed(1, "waiting").iter().all(|listed| listed["is_paused"].as_bool() == Some(true))
+    })
+    .unwrap();
+    let busy = Behaviour::Fixed { status: 503, fields: vec![("Retry-After".into(), "1".into())], body: Vec::new() };
+    let handlers = [0, 1].map(|host| hosts.start_handler(host, Behaviour::sequence([busy.clone(), Behaviour::Json])));
+    (1..4).for_each(|number| drop(hosts.store(1, &number.to_string())));
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(taken(&handlers).len(), 0, "paused");
+    hosts.command(1, &["resume"]);
+    wait_until("all deliveries", LATER, || taken(&handlers) == each_once(4)).unwrap();
+    let attempts = handlers
+        .iter()
+        .flat_map(Handler::taken)
+        .filter_map(|request| request.field("x-hookgate-attempt").map(str::to_owned));
+    assert!(attempts.into_iter().any(|attempt| attempt == "2"));
+}
+
+#[test]
+fn without_servers_the_disk_takes_over_and_they_get_what_is_there_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let lines = "replicas = 1\nfallback = \"disk\"";
+    let hosts = Hosts::start(2, &nats.url(), lines, "order_by = \"/key\"");
+    let body = |number: usize| format!("{{\"key\":{},\"n\":{number}}}", number % 3);
+    (0..10).for_each(|number| drop(hosts.store(0, &body(number))));
+    let (address, files) = (nats.address, nats.directory.clone());
+    drop(nats);
+    hosts.gateways[0].wait_metric("hookgate_fleet_connected", &[], 0.0, SOON).unwrap();
+    for number in 10..30 {
+        assert_eq!(hosts.send(0, &body(number)).status, 202, "the disk");
+    }
+    let fallback = hosts.gateways[0].metric("hookgate_fleet_spool_fallback_total", &[]).unwrap();
+    assert_eq!(fallback, 20.0);
+    let handler = hosts.start_handler(1, Behaviour::Json);
+    let _nats = Nats::start(&files, address, &[]);
+    wait_until("all deliveries", LATER, || handler.taken().len() >= 30).unwrap();
+    let mut keys: HashMap<u64, Vec<u64>> = HashMap::new();
+    for request in handler.taken() {
+        let value: serde_json::Value = serde_json::from_str(&request.text()).unwrap();
+        keys.entry(value["key"].as_u64().unwrap()).or_default().push(value["n"].as_u64().unwrap());
+    }
+    for (key, numbers) in keys {
+        let expected: Vec<u64> = (0..10).map(|turn| turn * 3 + key).collect();
+        assert_eq!(numbers, expected, "{key}");
+    }
+    hosts.wait_listed(0, "waiting", 0);
+}
+
+#[test]
+fn without_servers_this_host_hands_over_what_waits_for_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let hosts = Hosts::start(1, &nats.url(), "replicas = 1\nfallback = \"disk\"", "");
+    hosts.store(0, "0");
+    let handler = hosts.start_handler(0, Behaviour::Json);
+    wait_until("the first", LATER, || taken([&handler]) == each_once(1)).unwrap();
+    drop(nats);
+    hosts.gateways[0].wait_metric("hookgate_fleet_connected", &[], 0.0, SOON).unwrap();
+    assert_eq!(hosts.send(0, "1").status, 202);
+    wait_until("the second", LATER, || taken([&handler]) == each_once(2)).unwrap();
+}
+
+#[test]
+fn without_servers_and_fallback_and_beyond_the_bounds_senders_are_told_to_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let hosts = Hosts::at(&nats, 1, "max_entries = 3");
+    (0..3).for_each(|number| drop(hosts.store(0, &number.to_string())));
+    // The number is looked at every 5 s; what this host stores counts at once, from the first look on.
+    wait_until("the bound", LATER, || hosts.send(0, "more").reason().as_deref() == Some("spool_full")).unwrap();
+    drop(nats);
+    hosts.gateways[0].wait_metric("hookgate_fleet_connected", &[], 0.0, SOON).unwrap();
+    let response = hosts.send(0, "more");
+    assert_eq!((response.status, response.reason().as_deref()), (503, Some("state_unavailable")));
+    assert!(response.field("retry-after").is_some(), "{response:?}");
+}
+
+#[test]
+fn a_full_stream_and_a_long_body_are_refused_and_what_is_stored_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let hosts = Hosts::start(1, &nats.url(), "replicas = 1\nmax_bytes = 1048576", "");
+    hosts.store(0, "0");
+    let body = "x".repeat(100_000);
+    let mut stored = 1;
+    wait_until("the bound", LATER, || {
+        let response = hosts.send(0, &body);
+        stored += usize::from(response.status == 202);
+        response.reason().as_deref() == Some("spool_full")
+    })
+    .unwrap();
+    assert!((8..=11).contains(&stored), "{stored}");
+    let handler = hosts.start_handler(0, Behaviour::Json);
+    wait_until("what is stored", LATER, || handler.taken().len() == stored).unwrap();
+    wait_until("room", LATER, || hosts.send(0, &body).status == 202).unwrap();
+}
+
+#[test]
+fn a_stream_that_would_forget_is_not_used_and_never_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let one = Hosts::at(&nats, 1, "");
+    one.store(0, "0");
+    let more = Hosts::start(1, &nats.url(), "replicas = 3", "");
+    assert_eq!(more.send(0, "1").status, 503);
+    more.gateways[0].wait_log("it has fewer copies than [fleet] replicas says", SOON).unwrap();
+    one.store(0, "2");
+    assert_eq!(one.listed(0, "waiting").len(), 2);
+}
+
+fn cluster(directory: &Path) -> Vec<Nats> {
+    let addresses = [0; 3].map(|_| own_address());
+    let routes = addresses.map(|address| format!("nats://{address}:6222")).join(",");
+    let server = |(number, address): (usize, &std::net::Ipv4Addr)| {
+        let (name, cluster) = (format!("n{number}"), format!("nats://{address}:6222"));
+        let arguments = ["--server_name", &name, "--cluster_name", "test", "--cluster", &cluster, "--routes", &routes];
+        Nats::start(&directory.join(&name), SocketAddrV4::new(*address, 4222), &arguments)
+    };
+    addresses.iter().enumerate().map(server).collect()
+}
+
+#[test]
+fn what_a_cluster_has_stored_survives_one_of_its_servers_and_a_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut servers = cluster(directory.path());
+    let urls = servers.iter().map(Nats::url).collect::<Vec<_>>().join(", ");
+    let mut hosts = Hosts::start(2, &urls, "replicas = 3", "");
+    hosts.store(0, "0");
+    let handlers = [0, 1].map(|host| hosts.start_handler(host, Behaviour::Json));
+    for number in 1..40 {
+        match number {
+            10 => drop(servers.remove(0)),
+            25 => {
+                hosts.gateways[0].signal(Signal::KILL).unwrap();
+                hosts.gateways[0].wait_exit(SOON).unwrap();
+            }
+            _ => {}
+        }
+        hosts.store(if number < 25 { number % 2 } else { 1 }, &number.to_string());
+    }
+    wait_until("all deliveries", LATER, || taken(&handlers).len() == 40).unwrap();
+    hosts.wait_listed(1, "waiting", 0);
+    drop(hosts.gateways.remove(0));
+}
