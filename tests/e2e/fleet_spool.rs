@@ -95,13 +95,13 @@ impl Hosts {
     /// Sends a body, which must be stored, at once or when the servers are ready. Returns the id of the delivery.
     fn store(&self, host: usize, body: &str) -> String {
         let mut id = String::new();
-        wait_until("a place on the servers", LATER, || {
+        let stored = wait_until("a place on the servers", LATER, || {
             let response = self.send(host, body);
             response.field("x-request-id").unwrap_or_default().clone_into(&mut id);
             assert!([202, 503].contains(&response.status), "{response:?}");
             response.status == 202
-        })
-        .unwrap_or_else(|error| panic!("{error}: {}", self.gateways[host].log()));
+        });
+        assert!(stored.is_ok(), "{}", self.gateways[host].log());
         id
     }
 

@@ -13,7 +13,7 @@ use crate::metrics::spool as metrics;
 /// Percent of a bound from which on hookgate warns, in the log and on the status page.
 pub const WARN_AT: u64 = 80;
 /// Percent below which the next warning may come, so that a level that swings around the other one warns once.
-const CALM_AT: u64 = 70;
+pub const CALM_AT: u64 = 70;
 
 /// What is stored of one route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -279,7 +279,7 @@ impl Rounds {
             let lane = Lane {
                 route: id,
                 max_in_flight: durable.max_in_flight,
-                is_shared: own.is_some() && self.dispatcher.fleet.is_some(),
+                shared_entries: own.filter(|_| self.dispatcher.fleet.is_some()).map(|durable| durable.max_entries),
                 rate_per_s: durable.rate_per_s,
                 providers: route.providers.iter().map(|id| Arc::clone(&identity.provider(*id).name)).collect(),
             };

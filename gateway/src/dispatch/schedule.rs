@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::deliveries::{Change, Fate, OrderKey, Pauses, Waiting};
+use crate::fleet::Demand;
 use hookgate_core::route::RouteId;
 
 /// How far ahead a next attempt may be when the process starts: the longest pause, and the longest Retry-After that is believed. More is a
@@ -29,8 +30,8 @@ pub(super) struct Lane {
     pub(super) route: RouteId,
     /// Deliveries that are with the handler at a time.
     pub(super) max_in_flight: usize,
-    /// Whether the servers of a fleet store its deliveries.
-    pub(super) is_shared: bool,
+    /// How many deliveries the servers of a fleet may store; `None` if they store none.
+    pub(super) shared_entries: Option<u64>,
     /// Attempts that begin in a second.
     pub(super) rate_per_s: Option<u32>,
     /// The providers that the route admits.
@@ -209,15 +210,16 @@ impl Schedule {
 
     /// Of each route whose deliveries a fleet stores: how many of those this host may hold now, and the providers that the route admits. Rows that are
     /// in flight take places too.
-    pub(super) fn room(&self, now_ms: u64) -> impl Iterator<Item = (&Arc<str>, usize, &[Arc<str>])> {
-        self.lanes.iter().filter(|(_, lane)| lane.is_shared).map(move |(route, lane)| {
-            let room = match self.queues.get(route) {
+    pub(super) fn room(&self, now_ms: u64) -> impl Iterator<Item = (&Arc<str>, Demand)> {
+        let shared = self.lanes.iter().filter_map(|(route, lane)| Some((route, lane, lane.shared_entries?)));
+        shared.map(move |(route, lane, max_entries)| {
+            let wanted = match self.queues.get(route) {
                 _ if self.paused.hold(route) => 0,
                 None => lane.max_in_flight,
                 Some(queue) if queue.cool_ms > now_ms => 0,
                 Some(queue) => queue.most(lane).saturating_sub(queue.in_flight - queue.shared_in_flight),
             };
-            (route, room, lane.providers.as_slice())
+            (route, Demand { wanted, providers: lane.providers.clone(), max_entries })
         })
     }
 

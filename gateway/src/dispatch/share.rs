@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::schedule::Schedule;
 use crate::deliveries::{Change, Waiting};
-use crate::fleet::{Demand, Demands, Handing, Pulled};
+use crate::fleet::{Demands, Handing, Pulled};
 
 /// How long a delivery is held that cannot begin here. Another host may be able to.
 const LATE: Duration = Duration::from_secs(2);
@@ -61,10 +61,7 @@ impl Share {
     /// Tells how many are wanted of each route.
     pub(super) fn ask(&self, schedule: &Schedule, now_ms: u64) {
         let Some(handing) = &self.handing else { return };
-        let demand = |(route, wanted, providers): (&Arc<str>, usize, &[Arc<str>])| {
-            (Arc::clone(route), Demand { wanted, providers: providers.to_vec() })
-        };
-        let demands: Demands = schedule.room(now_ms).map(demand).collect();
+        let demands: Demands = schedule.room(now_ms).map(|(route, demand)| (Arc::clone(route), demand)).collect();
         handing.demands.send_if_modified(|told| {
             let is_new = *told != demands;
             if is_new {

@@ -26,7 +26,7 @@ pub use self::memory::Claimed;
 pub use self::spool::{Demand, Demands, Handing, Pulled, Settling};
 use self::spool::{Meta, Outbound};
 use crate::config::OnStateFailure;
-use crate::deliveries::{Answer, Command, NewDelivery, RequestParts, Spooled, Waiting};
+use crate::deliveries::{Answer, Command, NewDelivery, NotStored, RequestParts, Spooled, Waiting};
 use crate::metrics::fleet as metrics;
 
 /// Most works that wait for the thread. One takes some 200 bytes.
@@ -59,10 +59,6 @@ pub enum Claim {
     /// They do not say, and `on_state_failure` is `admit`.
     Admitted,
 }
-
-/// The taking of a delivery is not known to be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotStored;
 
 /// What the thread is asked.
 #[derive(Debug)]

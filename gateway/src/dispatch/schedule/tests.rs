@@ -33,7 +33,7 @@ fn waiting(number: i64, key_name: &str) -> Waiting {
 }
 
 fn lane(max_in_flight: usize, rate_per_s: Option<u32>) -> Lane {
-    Lane { route: RouteId(0), max_in_flight, is_shared: false, rate_per_s, providers: vec!["p".into()] }
+    Lane { route: RouteId(0), max_in_flight, shared_entries: None, rate_per_s, providers: vec!["p".into()] }
 }
 
 fn lanes(lane: Lane) -> HashMap<Arc<str>, Lane> {
@@ -297,4 +297,30 @@ fn random_events_break_no_promise() {
         }
         assert_eq!(taken, left, "every delivery that was not taken before");
     }
+}
+
+#[test]
+fn a_fleet_gives_what_this_host_has_room_for() {
+    let mut schedule = Schedule::new(Vec::new(), Pauses::default(), NOW);
+    let shared = Lane { shared_entries: Some(9), ..lane(3, None) };
+    schedule.adopt([("a".into(), shared), ("b".into(), lane(3, None))].into());
+    let wanted = |schedule: &Schedule, now: u64| {
+        let room: Vec<_> = schedule.room(now).map(|(route, demand)| (route.to_string(), demand.wanted)).collect();
+        assert_eq!(room.iter().map(|(route, _)| route.as_str()).collect::<Vec<_>>(), ["a"]);
+        room[0].1
+    };
+    assert_eq!(wanted(&schedule, NOW), 3);
+    // A row that is in flight takes a place; what was pulled is counted by who pulled it.
+    schedule.change(Change::Waits(waiting(1, "")));
+    schedule.change(Change::Waits(waiting(-7, "")));
+    let begun: Vec<i64> = schedule.due(NOW).iter().map(|(_, waiting)| waiting.number).collect();
+    assert_eq!((begun.len(), wanted(&schedule, NOW)), (2, 2));
+    // The handler does not answer: nothing until the pause ends, then one.
+    schedule.answered(-7, false, NOW);
+    schedule.settled(-7, None);
+    assert_eq!([wanted(&schedule, NOW), wanted(&schedule, NOW + 200)], [0, 0], "the row is still in flight");
+    schedule.settled(1, Some(Fate::Taken));
+    assert_eq!([wanted(&schedule, NOW + 50), wanted(&schedule, NOW + 200)], [0, 1]);
+    schedule.change(Change::Paused("a".to_owned()));
+    assert_eq!(wanted(&schedule, NOW + 200), 0);
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, Message as Pull};
 use futures_util::StreamExt as _;
+use hookgate_io::timer::{sleep, timeout};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::spawn_local;
-use tokio::time::{sleep, timeout};
 
 use super::message::{Message, Meta};
 use super::streams::{ACK_WAIT, Attempts, Failed, NotPut, Streams, attempts_of};

@@ -21,14 +21,14 @@ use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use async_nats::connection::State;
+use hookgate_io::timer::sleep;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::spawn_local;
-use tokio::time::sleep;
 
 use self::message::Message;
 use self::streams::{Failed, NotPut, Streams, Wanted};
 use crate::cause::Cause;
-use crate::deliveries::{Answer, Command, Fate, Pauses, Spooled, StoredRequest, Waiting, now_ms};
+use crate::deliveries::{Answer, CALM_AT, Command, Fate, Pauses, Spooled, StoredRequest, WARN_AT, Waiting, now_ms};
 use crate::metrics::fleet as metrics;
 
 pub(in crate::fleet) use self::message::{Message as Outbound, Meta};
@@ -46,6 +46,8 @@ pub struct Demand {
     pub wanted: usize,
     /// The providers that the route admits here.
     pub providers: Vec<Arc<str>>,
+    /// How many deliveries of the route may be stored, dead letters included.
+    pub max_entries: u64,
 }
 
 /// What the dispatcher wants, by the name of the route.
@@ -118,6 +120,23 @@ impl Plan {
 struct Level {
     waiting: u64,
     dead: u64,
+    has_warned: bool,
+}
+
+impl Level {
+    /// Warns at [`WARN_AT`] percent of `most`, once until it is below [`CALM_AT`].
+    fn warn(&mut self, route: &str, most: u64) {
+        let percent = (self.waiting + self.dead).saturating_mul(100) / most.max(1);
+        if percent >= WARN_AT && !self.has_warned {
+            let Self { waiting, dead, .. } = *self;
+            let cause = Cause::Gateway.label();
+            tracing::warn!(
+                %route, waiting, dead, percent, cause,
+                "the spool of the fleet fills; at 100 % senders of the route get 503 (max_entries of durable)"
+            );
+        }
+        self.has_warned = percent >= WARN_AT || self.has_warned && percent >= CALM_AT;
+    }
 }
 
 /// What the tasks of the thread share.
@@ -181,7 +200,7 @@ impl Shared {
         }
         let Some(streams) = self.streams().await else { return Spooled::Failed };
         let route = message.meta.route.as_str();
-        let Level { waiting, dead } = self.levels.borrow().get(route).copied().unwrap_or_default();
+        let Level { waiting, dead, .. } = self.levels.borrow().get(route).copied().unwrap_or_default();
         if waiting + dead >= max_entries {
             return Spooled::Full(format!("{} deliveries of the route are stored (max_entries).", waiting + dead));
         }
@@ -208,7 +227,8 @@ impl Shared {
     async fn look(self: Rc<Self>, demands: watch::Receiver<Demands>) {
         loop {
             if let Some(streams) = self.streams().await {
-                let routes: Vec<Arc<str>> = demands.borrow().keys().cloned().collect();
+                let routes: Vec<_> =
+                    demands.borrow().iter().map(|(route, of)| (Arc::clone(route), of.max_entries)).collect();
                 match self.look_at(&streams, routes).await {
                     Ok(()) => self.succeeded(),
                     Err(error) => self.failed(&error),
@@ -221,10 +241,10 @@ impl Shared {
         }
     }
 
-    async fn look_at(&self, streams: &Streams, routes: Vec<Arc<str>>) -> Result<(), Failed> {
+    async fn look_at(&self, streams: &Streams, routes: Vec<(Arc<str>, u64)>) -> Result<(), Failed> {
         let (pauses, _) = streams.pauses().await?;
         *self.pauses.borrow_mut() = pauses;
-        for route in routes {
+        for (route, most) in routes {
             let (waiting, dead) = streams.levels(&route).await?;
             let oldest = match waiting {
                 0 => None,
@@ -232,7 +252,10 @@ impl Shared {
             };
             let age = oldest.map_or(0, |(_, message)| now_ms().saturating_sub(message.meta.received_ms));
             metrics::stored(&route, waiting, dead, Duration::from_millis(age));
-            self.levels.borrow_mut().insert(route, Level { waiting, dead });
+            let mut levels = self.levels.borrow_mut();
+            let level = levels.entry(Arc::clone(&route)).or_default();
+            (level.waiting, level.dead) = (waiting, dead);
+            level.warn(&route, most);
         }
         Ok(())
     }

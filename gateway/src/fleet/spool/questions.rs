@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::message::StreamMessage;
 use data_encoding::BASE64;
+use hookgate_io::timer::sleep;
 
 use super::message::{Message, Meta};
 use super::streams::{Attempts, Failed, NotPut, Streams, attempts_of, read};
@@ -19,6 +20,9 @@ const WAITING: i64 = 1 << 60;
 
 /// Beyond those: dead letters.
 const DEAD: i64 = 1 << 61;
+
+/// The pause before that.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How often the entry with the pauses is written again, if another host overtakes.
 const TRIES: usize = 4;
@@ -243,7 +247,7 @@ async fn pause(
                 return Ok(Answer::Changed(1));
             }
             Err(error) if tries == TRIES => return Err(error),
-            Err(_) => tokio::time::sleep(lane::PAUSE.min(Duration::from_millis(100))).await,
+            Err(_) => sleep(PAUSE).await,
         }
     }
 }
