@@ -62,7 +62,7 @@ impl Nats {
     }
 
     /// Ends it, and starts another one with the same files.
-    fn restart(self) -> Self {
+    pub(crate) fn restart(self) -> Self {
         let (address, directory) = (self.address, self.directory.clone());
         drop(self);
         Self::start(&directory, address, &[])

@@ -163,6 +163,22 @@ fn what_one_host_accepted_another_hands_over() {
 }
 
 #[test]
+fn a_restart_hands_over_what_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let mut hosts = Hosts::at(&nats, 1, "");
+    (0..5).for_each(|number| drop(hosts.store(0, &number.to_string())));
+    hosts.gateways[0].signal(Signal::TERM).unwrap();
+    let status = hosts.gateways[0].wait_exit(LATER).unwrap();
+    assert!(status.success(), "{}", hosts.gateways[0].log());
+    let _nats = nats.restart();
+    hosts.gateways[0] = hosts.gateway(0);
+    let handler = hosts.start_handler(0, Behaviour::Json);
+    wait_until("all deliveries", LATER, || taken([&handler]).len() == 5).unwrap();
+    assert_eq!(taken([&handler]), each_once(5));
+}
+
+#[test]
 fn hosts_share_the_work_and_each_delivery_is_taken_once() {
     let directory = tempfile::tempdir().unwrap();
     let nats = Nats::alone(directory.path());

@@ -226,9 +226,12 @@ impl Shared {
     /// Counts what waits, and sees what is paused, every now and then.
     async fn look(self: Rc<Self>, demands: watch::Receiver<Demands>) {
         loop {
-            if let Some(streams) = self.streams().await {
-                let routes: Vec<_> =
-                    demands.borrow().iter().map(|(route, of)| (Arc::clone(route), of.max_entries)).collect();
+            let routes: Vec<_> =
+                demands.borrow().iter().map(|(route, of)| (Arc::clone(route), of.max_entries)).collect();
+            // Without a durable route, no stream is made.
+            if !routes.is_empty()
+                && let Some(streams) = self.streams().await
+            {
                 match self.look_at(&streams, routes).await {
                     Ok(()) => self.succeeded(),
                     Err(error) => self.failed(&error),
