@@ -71,7 +71,10 @@ fn a_policy_serves_its_versions_and_suites_alone() {
 
 #[cfg(feature = "aws-lc")]
 mod hybrid {
+    use std::ffi::OsString;
+    use std::fs;
     use std::io::Write as _;
+    use std::process::Command;
     use std::thread::sleep;
     use std::time::Duration;
 
@@ -112,6 +115,43 @@ mod hybrid {
         }
         let mut connection = TlsClient::proceed(connection, stream).unwrap();
         assert_eq!(connection.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
+    }
+
+    /// `openssl` 3.5 or newer: the installed one, or the one that `cargo xtask setup test` unpacked.
+    fn newest_openssl() -> Vec<OsString> {
+        let installed = Command::new("openssl").args(["list", "-kem-algorithms"]).output();
+        if installed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("X25519MLKEM768")) {
+            return vec!["openssl".into()];
+        }
+        // This program is in target/debug/deps.
+        let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
+        let root = target.join("trixie/root");
+        let libraries = ["x86_64", "aarch64"].map(|machine| root.join(format!("usr/lib/{machine}-linux-gnu")));
+        let libraries = libraries.iter().find(|libraries| libraries.is_dir());
+        let libraries = libraries.expect("OpenSSL 3.5 is there: cargo xtask setup test");
+        let linker = fs::read_dir(libraries).unwrap().map(|entry| entry.unwrap().path());
+        let linker =
+            linker.into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("ld-linux"));
+        vec![linker.unwrap().into(), "--library-path".into(), libraries.into(), root.join("usr/bin/openssl").into()]
+    }
+
+    #[test]
+    fn openssl_uses_the_hybrid_group_also_if_it_must_be_asked_for_it() {
+        let gateway = with_tls("");
+        let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
+        let program = newest_openssl();
+        let check = |groups: &[&str], group: &str| {
+            let before = counted(&gateway, group);
+            let client = gateway.openssl().by(program.clone()).version(TlsVersion::Tls13).identity(&identity);
+            let client = groups.iter().fold(client, |client, argument| client.argument(*argument));
+            assert_eq!(outcome(client), Ok(200), "{groups:?}");
+            assert_eq!(counted(&gateway, group), before + 1.0, "{groups:?}");
+        };
+        check(&[], "X25519MLKEM768");
+        // It shares a key for the first group alone, and is asked for one of the hybrid.
+        check(&["-groups", "secp521r1:X25519MLKEM768"], "X25519MLKEM768");
+        check(&["-groups", "X25519"], "X25519");
+        check(&["-groups", "P-384"], "P-384");
     }
 
     #[test]

@@ -175,7 +175,7 @@ fn colour(kind: Kind) -> &'static str {
         Kind::HookgateEpoll => "#79a9f5",
         Kind::HookgateRing => "#0f3f8f",
         Kind::NullProxy => "#d0d0d0",
-        Kind::Nginx | Kind::HaProxy | Kind::Caddy | Kind::Envoy => "#e0a458",
+        Kind::Nginx | Kind::HaProxy | Kind::NginxTrixie | Kind::HaProxyTrixie | Kind::Caddy | Kind::Envoy => "#e0a458",
     }
 }
 

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::scenario::Addition;
 use crate::command;
+use crate::setup::trixie;
 
 /// How long a server may take to accept.
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -41,6 +42,10 @@ pub(crate) enum Kind {
     Nginx,
     /// HAProxy
     HaProxy,
+    /// nginx of Debian 13, on OpenSSL 3.5
+    NginxTrixie,
+    /// HAProxy of Debian 13, on OpenSSL 3.5
+    HaProxyTrixie,
     /// Caddy
     Caddy,
     /// Envoy
@@ -51,13 +56,15 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All, in the order of the report.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Hookgate,
         Self::HookgateTokioUring,
         Self::HookgateEpoll,
         Self::HookgateRing,
         Self::Nginx,
         Self::HaProxy,
+        Self::NginxTrixie,
+        Self::HaProxyTrixie,
         Self::Caddy,
         Self::Envoy,
         Self::NullProxy,
@@ -72,6 +79,8 @@ impl Kind {
             Self::HookgateRing => "hookgate-ring",
             Self::Nginx => "nginx",
             Self::HaProxy => "haproxy",
+            Self::NginxTrixie => "nginx-trixie",
+            Self::HaProxyTrixie => "haproxy-trixie",
             Self::Caddy => "caddy",
             Self::Envoy => "envoy",
             Self::NullProxy => "null-proxy",
@@ -85,14 +94,22 @@ impl Kind {
 
     /// Whether hookgate is compared with it.
     pub(crate) fn is_peer(self) -> bool {
-        matches!(self, Self::Nginx | Self::HaProxy | Self::Caddy | Self::Envoy)
+        self.is_nginx() || self.is_haproxy() || matches!(self, Self::Caddy | Self::Envoy)
+    }
+
+    fn is_nginx(self) -> bool {
+        matches!(self, Self::Nginx | Self::NginxTrixie)
+    }
+
+    fn is_haproxy(self) -> bool {
+        matches!(self, Self::HaProxy | Self::HaProxyTrixie)
     }
 
     /// Whether its configuration in benches/peers has this.
     pub(crate) fn can(self, addition: Addition) -> bool {
         match addition {
             Addition::RevocationLists => !matches!(self, Self::Caddy | Self::NullProxy),
-            Addition::AccessLog => self.is_own() || self == Self::Nginx,
+            Addition::AccessLog => self.is_own() || self.is_nginx(),
             Addition::Durable => self.is_own(),
         }
     }
@@ -100,8 +117,8 @@ impl Kind {
     fn template(self) -> &'static str {
         match self {
             Self::Hookgate | Self::HookgateTokioUring | Self::HookgateEpoll | Self::HookgateRing => "hookgate.toml",
-            Self::Nginx => "nginx.conf",
-            Self::HaProxy => "haproxy.cfg",
+            Self::Nginx | Self::NginxTrixie => "nginx.conf",
+            Self::HaProxy | Self::HaProxyTrixie => "haproxy.cfg",
             Self::Caddy => "Caddyfile",
             Self::Envoy => "envoy.yaml",
             Self::NullProxy => "",
@@ -111,12 +128,12 @@ impl Kind {
     /// The least number of processes with which it serves.
     fn processes(self) -> usize {
         // The master of nginx listens before it has a worker.
-        if self == Self::Nginx { 2 } else { 1 }
+        if self.is_nginx() { 2 } else { 1 }
     }
 
     fn version_arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Nginx | Self::HaProxy => &["-v"],
+            Self::Nginx | Self::HaProxy | Self::NginxTrixie | Self::HaProxyTrixie => &["-v"],
             Self::Caddy => &["version"],
             Self::Hookgate | Self::HookgateTokioUring | Self::HookgateEpoll | Self::HookgateRing | Self::Envoy => {
                 &["--version"]
@@ -134,6 +151,8 @@ pub(crate) struct Program {
     /// What it prints as its version.
     pub(crate) version: String,
     path: PathBuf,
+    /// What comes before its arguments.
+    prefix: Vec<String>,
 }
 
 impl Program {
@@ -144,8 +163,10 @@ impl Program {
     /// The program is not installed, or does not run.
     pub(crate) fn find(kind: Kind, release: &Path) -> Result<Self> {
         if kind == Kind::NullProxy {
-            return Ok(Self { kind, version: "from this repository".to_owned(), path: release.join("hookgate-load") });
+            let version = "from this repository".to_owned();
+            return Ok(Self { kind, version, path: release.join("hookgate-load"), prefix: Vec::new() });
         }
+        let mut prefix = Vec::new();
         let path = match kind {
             Kind::Hookgate | Kind::HookgateTokioUring | Kind::HookgateEpoll => release.join("hookgate"),
             Kind::HookgateRing => {
@@ -159,8 +180,15 @@ impl Program {
                 if wheel.is_file() { wheel } else { on_path("envoy")? }
             }
             Kind::Nginx | Kind::HaProxy | Kind::Caddy => on_path(kind.name())?,
+            Kind::NginxTrixie | Kind::HaProxyTrixie => {
+                let program = if kind.is_nginx() { "usr/sbin/nginx" } else { "usr/sbin/haproxy" };
+                let unpacked = trixie::find(program)?;
+                prefix = unpacked.arguments;
+                unpacked.program
+            }
         };
         let output = Command::new(&path)
+            .args(&prefix)
             .args(kind.version_arguments())
             .output()
             .with_context(|| format!("starting {}", path.display()))?;
@@ -168,7 +196,7 @@ impl Program {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned();
-        Ok(Self { kind, version: line, path })
+        Ok(Self { kind, version: line, path, prefix })
     }
 }
 
@@ -220,7 +248,7 @@ impl Server {
         fs::create_dir(&directory)?;
         let log = directory.join("log");
         let mut command = Command::new("taskset");
-        command.args(["--cpu-list", &materials.core.to_string()]).arg(&program.path);
+        command.args(["--cpu-list", &materials.core.to_string()]).arg(&program.path).args(&program.prefix);
         command.args(arguments(program, addition, port, materials, &directory)?);
         if program.kind == Kind::Caddy {
             command.env("GOMAXPROCS", "1").env("HOME", &directory).env("XDG_DATA_HOME", &directory);
@@ -307,8 +335,8 @@ fn arguments(
         Kind::Hookgate | Kind::HookgateTokioUring | Kind::HookgateEpoll | Kind::HookgateRing => {
             &["run", "--config", &file]
         }
-        Kind::Nginx => &["-c", &file, "-e", "stderr"],
-        Kind::HaProxy => &["-db", "-f", &file],
+        Kind::Nginx | Kind::NginxTrixie => &["-c", &file, "-e", "stderr"],
+        Kind::HaProxy | Kind::HaProxyTrixie => &["-db", "-f", &file],
         Kind::Caddy => &["run", "--adapter", "caddyfile", "--config", &file],
         Kind::Envoy => &["--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "--config-path", &file],
         Kind::NullProxy => &[],

@@ -6,6 +6,7 @@
 mod apt;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trixie;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -230,7 +231,13 @@ pub(crate) struct Setup {
     /// Only what these commands need; without any, what all commands need
     #[arg(value_enum, value_name = "COMMAND")]
     tasks: Vec<Task>,
+    /// Unpack servers of Debian 13 with OpenSSL 3.5 into target/trixie, for `cargo xtask bench`
+    #[arg(long)]
+    trixie: bool,
 }
+
+/// What `cargo xtask bench` compares with, of Debian 13.
+const TRIXIE_SERVERS: [&str; 2] = ["nginx", "haproxy"];
 
 impl Setup {
     /// Installs what is missing, or prints what to install.
@@ -241,6 +248,9 @@ impl Setup {
     pub(crate) fn run(&self) -> Result<()> {
         let tasks = if self.tasks.is_empty() { Task::value_variants() } else { &self.tasks };
         install(tasks)?;
+        if self.trixie {
+            trixie::install(&TRIXIE_SERVERS)?;
+        }
         println!("Everything that is needed is installed.");
         Ok(())
     }
@@ -255,6 +265,9 @@ pub(crate) fn install(tasks: &[Task]) -> Result<()> {
     if uses_components(tasks) && !has_components() {
         ensure!(is_installed("rustup"), COMPONENTS_MISSING);
         command::run(Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))?;
+    }
+    if tasks.contains(&Test) {
+        install_newest_openssl()?;
     }
     let missing = missing(tasks);
     if missing.is_empty() {
@@ -271,6 +284,28 @@ pub(crate) fn install(tasks: &[Task]) -> Result<()> {
     let missing = self::missing(tasks);
     ensure!(missing.is_empty(), "still missing after the installation. {}", advice(&missing));
     Ok(())
+}
+
+/// A client with the hybrid group of ML-KEM: OpenSSL 3.5. On an older Debian it is unpacked beside the installed one.
+fn install_newest_openssl() -> Result<()> {
+    if is_recent_openssl() || !is_installed("apt-get") {
+        return Ok(());
+    }
+    trixie::install(&["openssl"])
+}
+
+/// Whether the installed OpenSSL is 3.5 or newer.
+fn is_recent_openssl() -> bool {
+    let output = Command::new("openssl").arg("version").output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    has_hybrid(&text)
+}
+
+/// Whether `openssl version` tells of 3.5 or newer.
+fn has_hybrid(version: &str) -> bool {
+    let number = version.split_whitespace().nth(1).unwrap_or_default();
+    let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (3, 5)
 }
 
 /// Fails if this machine lacks something that `task` needs. Installs nothing.

@@ -45,3 +45,13 @@ fn versions_are_read_from_the_lists_of_binary_packages() {
                  libzstd | 1.5.4 | http://deb bookworm/main Sources\n";
     assert_eq!(apt::offered(lines), ["1.5.4+deb12u1", "1.5.4"]);
 }
+
+#[test]
+fn a_version_of_openssl_tells_whether_it_has_the_hybrid_group() {
+    for recent in ["OpenSSL 3.5.0 8 Apr 2025", "OpenSSL 3.10.1-dev", "OpenSSL 4.0.0 1 Apr 2026"] {
+        assert!(has_hybrid(recent), "{recent}");
+    }
+    for older in ["OpenSSL 3.0.16 11 Feb 2025", "OpenSSL 1.1.1w", "LibreSSL", ""] {
+        assert!(!has_hybrid(older), "{older}");
+    }
+}

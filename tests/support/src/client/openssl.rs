@@ -1,6 +1,6 @@
 //! OpenSSL's `s_client`: handshakes, alerts, resumption, and raw bytes inside TLS.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub(super) fn alert_number(text: &str) -> Option<u8> {
 /// A connection for `openssl s_client` to make.
 #[derive(Clone, Debug)]
 pub struct OpenSsl {
+    /// The program, and what comes before its arguments.
+    program: Vec<OsString>,
     arguments: Vec<OsString>,
     input: Vec<u8>,
     until: Option<Vec<u8>>,
@@ -47,8 +49,22 @@ impl OpenSsl {
     pub fn new(server_name: &str, port: u16) -> Self {
         // -ign_eof: the connection outlives the input, and no letter of the input is a command.
         let arguments = ["s_client", "-ign_eof", "-showcerts", "-servername"].iter().map(Into::into).collect();
-        let client = Self { arguments, input: Vec::new(), until: None, limit: Duration::from_secs(10) };
+        let program = vec!["openssl".into()];
+        let client = Self { program, arguments, input: Vec::new(), until: None, limit: Duration::from_secs(10) };
         client.argument(server_name).argument("-connect").argument(format!("127.0.0.1:{port}"))
+    }
+
+    /// By this program, with these arguments before its own.
+    #[must_use]
+    pub fn by(self, program: Vec<OsString>) -> Self {
+        Self { program, ..self }
+    }
+
+    fn command(&self) -> Command {
+        let mut words = self.program.iter();
+        let mut command = Command::new(words.next().map_or(OsStr::new("openssl"), OsString::as_os_str));
+        command.args(words).args(&self.arguments);
+        command
     }
 
     /// Adds an argument.
@@ -143,9 +159,9 @@ impl OpenSsl {
     ///
     /// `openssl` cannot be started.
     pub fn keep_open(&self) -> Result<OpenSslConnection> {
-        let mut command = Command::new("openssl");
+        let mut command = self.command();
         // -quiet: standard output has only what the server sends.
-        command.args(&self.arguments).arg("-quiet");
+        command.arg("-quiet");
         OpenSslConnection::start(command, &self.input)
     }
 
@@ -155,8 +171,7 @@ impl OpenSsl {
     ///
     /// `openssl` cannot be started. A failed handshake is no error: see [`OpenSslOutcome`].
     pub fn run(&self) -> Result<OpenSslOutcome> {
-        let mut command = Command::new("openssl");
-        command.args(&self.arguments);
+        let command = self.command();
         let enough = |stdout: &[u8]| self.until.as_ref().is_some_and(|text| find(stdout, text).is_some());
         let finished = process::run_until(command, &self.input, self.limit, enough)?;
         Ok(OpenSslOutcome {
