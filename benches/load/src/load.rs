@@ -298,7 +298,11 @@ fn expect(load: &Load, handshake: Handshake) -> Result<()> {
     };
     ensure!(handshake.kind == kind, "a handshake was {:?}, not {kind:?}", handshake.kind);
     let resumed12 = load.transport == Transport::Tls12 && kind == HandshakeKind::Resumed;
-    let group = if resumed12 { None } else { Some(NamedGroup::X25519) };
+    let group = match load.transport {
+        _ if resumed12 => None,
+        Transport::Tls13Hybrid => Some(NamedGroup::X25519MLKEM768),
+        Transport::Tls13 | Transport::Tls12 | Transport::Plain => Some(NamedGroup::X25519),
+    };
     ensure!(handshake.group == group, "a handshake used {:?}, not {group:?}", handshake.group);
     Ok(())
 }

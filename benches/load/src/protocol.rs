@@ -60,6 +60,8 @@ pub(crate) struct Identity {
 pub(crate) enum Transport {
     /// TLS 1.3, TLS_AES_128_GCM_SHA256 and X25519 only.
     Tls13,
+    /// TLS 1.3, TLS_AES_128_GCM_SHA256 and X25519MLKEM768 only.
+    Tls13Hybrid,
     /// TLS 1.2, ECDHE-ECDSA-AES128-GCM-SHA256 and X25519 only.
     Tls12,
     /// No TLS: for the null proxy.

@@ -13,6 +13,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{
     ClientSessionStore, ResolvesClientCert, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
 };
+use rustls::crypto::aws_lc_rs::kx_group::X25519MLKEM768;
 use rustls::crypto::ring::{cipher_suite, default_provider, kx_group, sign};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::sign::CertifiedKey;
@@ -65,14 +66,15 @@ impl Credentials {
         sender: Sender,
     ) -> Result<(Arc<ClientConfig>, Arc<Sessions>)> {
         let (suite, protocol) = match transport {
-            Transport::Tls13 => (cipher_suite::TLS13_AES_128_GCM_SHA256, &version::TLS13),
+            Transport::Tls13 | Transport::Tls13Hybrid => (cipher_suite::TLS13_AES_128_GCM_SHA256, &version::TLS13),
             Transport::Tls12 => (cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, &version::TLS12),
             Transport::Plain => anyhow::bail!("without TLS there is no TLS configuration"),
         };
         // TLS 1.2 must also offer the curve of the server certificate, or OpenSSL and BoringSSL cannot use it (RFC 8422, section
-        // 5.1). That the key exchange used X25519 is checked after the handshake.
+        // 5.1). The group that the key exchange used is checked after the handshake.
         let kx_groups = match transport {
             Transport::Tls12 => vec![kx_group::X25519, kx_group::SECP256R1],
+            Transport::Tls13Hybrid => vec![X25519MLKEM768],
             Transport::Tls13 | Transport::Plain => vec![kx_group::X25519],
         };
         let provider = CryptoProvider { cipher_suites: vec![suite], kx_groups, ..default_provider() };

@@ -33,6 +33,7 @@ use durable::Durable;
 use environment::Environment;
 use machine::Machine;
 use measure::Effort;
+use protocol::Transport;
 use report::{Report, Row};
 use scenario::{Addition, Pace, SATURATION, Scenario};
 use server::{Kind, Program, Server};
@@ -249,7 +250,10 @@ fn measure_scenarios(
                 let with_or_without = |server: &&Server| server.addition.is_none_or(|its| its == addition);
                 servers.iter().filter(|server| server.kind.can(addition)).filter(with_or_without).collect()
             }
-            None => servers[..compared].iter().collect(),
+            None => {
+                let is_hybrid = scenario.transport == Transport::Tls13Hybrid;
+                servers[..compared].iter().filter(|server| !is_hybrid || server.kind.has_hybrid()).collect()
+            }
         };
         let cells = measure::scenario(environment, &taking_part, scenario, effort, &saturated);
         if scenario.name == SATURATION {

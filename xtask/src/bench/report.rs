@@ -13,7 +13,7 @@ use super::server::Kind;
 use super::spread::{CONNECTIONS, Spread};
 
 /// Target for the memory per idle connection, hookgate ÷ best peer.
-const MEMORY_TARGET: f64 = 0.6;
+const MEMORY_TARGET: f64 = 0.5;
 
 /// Target for the connections of two workers, most ÷ fewest.
 const SPREAD_TARGET: f64 = 1.2;

@@ -114,6 +114,17 @@ impl Kind {
         }
     }
 
+    /// Whether it has the hybrid group X25519MLKEM768.
+    pub(crate) fn has_hybrid(self) -> bool {
+        let is_own = self.is_own() && self != Self::HookgateRing;
+        is_own || matches!(self, Self::NginxTrixie | Self::HaProxyTrixie | Self::Envoy)
+    }
+
+    /// The groups of the templates of servers that have a list.
+    fn groups(self) -> &'static str {
+        if self.has_hybrid() { "X25519MLKEM768:X25519:P-256" } else { "X25519:P-256" }
+    }
+
     fn template(self) -> &'static str {
         match self {
             Self::Hookgate | Self::HookgateTokioUring | Self::HookgateEpoll | Self::HookgateRing => "hookgate.toml",
@@ -324,6 +335,7 @@ fn arguments(
         ("@DIRECTORY@", text(directory)),
         ("@HANDLER@", text(&materials.handler)),
         ("@IO@", backend(kind).to_owned()),
+        ("@GROUPS@", kind.groups().to_owned()),
     ];
     for (name, value) in own.iter().chain(&materials.values) {
         configuration = configuration.replace(name, value);
