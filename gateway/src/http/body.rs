@@ -227,7 +227,8 @@ fn broken(exchange: &Exchange, error: &hyper::Error) -> Refusal {
     if exchange.is_overdue() {
         return Refusal::new(Reject::RequestTimeout, "The body did not arrive within request_timeout_ms.");
     }
-    Refusal::new(Reject::MalformedRequest, format!("The body cannot be read: {error}."))
+    let cause = std::error::Error::source(error).map(|cause| format!(" ({cause})")).unwrap_or_default();
+    Refusal::new(Reject::MalformedRequest, format!("The body cannot be read: {error}{cause}."))
 }
 
 #[cfg(test)]

@@ -297,15 +297,15 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Counts a receive that is decrypted.
+    /// Counts bytes that rustls took.
     ///
     /// # Errors
     ///
     /// The peer has sent too much that is no content.
-    fn weigh(&mut self, received: usize) -> io::Result<()> {
+    fn weigh(&mut self, taken: usize) -> io::Result<()> {
         let has_content = self.connection.reader().fill_buf().is_ok_and(|plaintext| !plaintext.is_empty());
         if !has_content || !self.is_admitted {
-            self.without_content = self.without_content.saturating_add(received);
+            self.without_content = self.without_content.saturating_add(taken);
         }
         self.yields = !has_content && self.without_content > LARGEST_RECORD;
         match self.without_content > CONTENTLESS_BYTES {
@@ -437,6 +437,7 @@ impl Read for TlsStream {
                 this.ended = true;
                 let _ = this.connection.read_tls(&mut io::empty())?;
             }
+            let waiting = this.socket.buffered().len();
             if let Err(error) = this.decrypt() {
                 this.encrypt()?;
                 this.alerted = true;
@@ -444,7 +445,8 @@ impl Read for TlsStream {
             }
             // A key update or a close_notify may require an answer.
             this.encrypt()?;
-            this.weigh(received)?;
+            // rustls takes no more while it has much for the reader; the rest comes again.
+            this.weigh(waiting - this.socket.buffered().len())?;
         }
     }
 }

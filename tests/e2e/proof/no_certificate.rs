@@ -223,6 +223,19 @@ fn a_kept_connection_without_a_certificate_is_judged_by_the_current_configuratio
 }
 
 #[test]
+fn a_long_body_of_a_peer_without_a_certificate_arrives_as_fast_as_it_is_sent() {
+    let gateway = gateway("respond", "max_body_bytes = 1048576");
+    let client = TlsClient::without_certificate(gateway.daemon.port(), &gateway.environment.pki).unwrap();
+    for length in [60_000, 200_000, 400_000, 1_048_576] {
+        let body = vec![b' '; length];
+        let request = post("/github", &[(SIGNATURE, &signature(&body))], &body);
+        for _ in 0..4 {
+            assert_eq!(client.connect().unwrap().ask(&request).unwrap().status, 200, "{length}");
+        }
+    }
+}
+
+#[test]
 fn bodies_of_peers_without_a_certificate_are_bounded_and_take_nothing_from_senders() {
     let limits = "max_unadmitted_bytes = 1048576\nmax_body_bytes = 65536\nmax_buffered_bytes = 65536";
     let gateway = gateway("respond", limits);
