@@ -316,6 +316,7 @@ fn without_servers_this_host_hands_over_what_waits_for_no_other() {
     drop(nats);
     hosts.gateways[0].wait_metric("hookgate_fleet_connected", &[], 0.0, SOON).unwrap();
     assert_eq!(hosts.send(0, "1").status, 202);
+    assert_eq!(hosts.send(0, &"x".repeat(1024 * 1024)).status, 503, "the servers would never take it");
     wait_until("the second", LATER, || taken([&handler]) == each_once(2)).unwrap();
 }
 
@@ -352,6 +353,9 @@ fn a_full_stream_and_a_long_body_are_refused_and_what_is_stored_stays() {
     let handler = hosts.start_handler(0, Behaviour::Json);
     wait_until("what is stored", LATER, || handler.taken().len() == stored).unwrap();
     wait_until("room", LATER, || hosts.send(0, &body).status == 202).unwrap();
+    let longest = hosts.send(0, &"x".repeat(1024 * 1024));
+    assert_eq!(longest.reason().as_deref(), Some("spool_full"));
+    hosts.gateways[0].wait_log("the NATS servers take 1048576 (max_payload)", SOON).unwrap();
 }
 
 #[test]
@@ -365,6 +369,113 @@ fn a_stream_that_would_forget_is_not_used_and_never_changed() {
     more.gateways[0].wait_log("it has fewer copies than [fleet] replicas says", SOON).unwrap();
     one.store(0, "2");
     assert_eq!(one.listed(0, "waiting").len(), 2);
+}
+
+/// Runs a client of the servers, as an operator would.
+fn as_operator<F: Future<Output = ()>>(nats: &Nats, act: impl FnOnce(async_nats::jetstream::Context) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = async_nats::connect(nats.address.to_string()).await.unwrap();
+        act(async_nats::jetstream::new(client)).await;
+    });
+}
+
+#[test]
+fn streams_that_are_deleted_are_made_again_and_said_to_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let hosts = Hosts::at(&nats, 1, "");
+    let handler = hosts.start_handler(0, Behaviour::Json);
+    hosts.store(0, "0");
+    wait_until("the first", LATER, || taken([&handler]) == each_once(1)).unwrap();
+    as_operator(&nats, |context| async move {
+        for name in ["hookgate-spool-hookgate", "KV_hookgate-turns-hookgate"] {
+            context.delete_stream(name).await.unwrap();
+        }
+    });
+    hosts.store(0, "1");
+    wait_until("the second", LATER, || taken([&handler]) == each_once(2)).unwrap();
+    let log = hosts.gateways[0].log();
+    assert_eq!(log.matches("made a stream of the fleet stream=hookgate-spool-hookgate").count(), 2, "{log}");
+}
+
+#[test]
+fn a_foreign_message_reaches_no_handler_and_holds_nothing_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let hosts = Hosts::at(&nats, 1, "order_by = \"/key\", max_in_flight = 2");
+    hosts.store(0, "{\"key\":1}");
+    let key = {
+        let id = hosts.store(0, "{\"key\":2}");
+        assert!(hosts.command(0, &["list"]).contains(&id[..8]));
+        // The subject of the second tells its key.
+        let subject = std::cell::RefCell::new(String::new());
+        let found = &subject;
+        as_operator(&nats, |context| async move {
+            let stream = context.get_stream("hookgate-spool-hookgate").await.unwrap();
+            *found.borrow_mut() = stream.get_raw_message(2).await.unwrap().subject.to_string();
+        });
+        subject.into_inner()
+    };
+    as_operator(&nats, |context| async move {
+        let route = "hookgate.spool.hookgate.orders";
+        let mut lying = async_nats::HeaderMap::new();
+        let meta = "{\"id\":\"ab\",\"route\":\"orders\",\"provider\":\"percolate\",\"proof\":\"none\",\"received_ms\":1,\"until_ms\":9,\"attempts\":0}";
+        lying.insert("Hookgate-Delivery", meta);
+        let post = "POST /orders\r\n\r\nforged";
+        for subject in [format!("{route}.d.ff"), format!("{route}.d.>x"), format!("{route}.k.1234"), key] {
+            context.publish(subject.clone(), "no delivery".into()).await.unwrap().await.unwrap();
+            context.publish_with_headers(subject, lying.clone(), post.into()).await.unwrap().await.unwrap();
+        }
+        // What is at its place, and no request that hookgate makes, is a dead letter.
+        let damaged = "CONNECT a:1\r\n\r\nforged".into();
+        let place = format!("{route}.d.ab");
+        context.publish_with_headers(place, lying, damaged).await.unwrap().await.unwrap();
+    });
+    let handler = hosts.start_handler(0, Behaviour::Json);
+    hosts.store(0, "{\"key\":2,\"n\":2}");
+    wait_until("three deliveries", LATER, || taken([&handler]).len() == 3).unwrap();
+    hosts.wait_listed(0, "dead", 1);
+    assert!(!taken([&handler]).keys().any(|body| body.contains("forged")));
+    hosts.gateways[0].wait_log("is not one of hookgate; remove it", SOON).unwrap();
+}
+
+/// A handler that is down is asked for one delivery at a time, however many wait.
+#[test]
+fn a_handler_that_is_down_costs_few_attempts_and_gets_all_when_it_is_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let hosts = Hosts::at(&nats, 1, "");
+    (0..40).for_each(|number| drop(hosts.store(0, &number.to_string())));
+    thread::sleep(Duration::from_secs(8));
+    let attempts = hosts.gateways[0].metric("hookgate_spool_attempts_total", &[("result", "again")]).unwrap();
+    assert!((2.0..30.0).contains(&attempts), "{attempts}");
+    let handler = hosts.start_handler(0, Behaviour::Json);
+    wait_until("all deliveries", LATER, || taken([&handler]) == each_once(40)).unwrap();
+}
+
+#[test]
+fn what_no_provider_of_the_route_may_have_sent_is_held_then_dead_and_again_if_it_is_retried() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let hosts = Hosts::at(&nats, 1, "order_by = \"/key\", retry_for_s = 4");
+    let ids = ["{\"key\":1}", "no key"].map(|body| hosts.store(0, body));
+    let path = hosts.gateways[0].configuration_path();
+    let before = std::fs::read_to_string(path).unwrap();
+    let (rest, route) = before.split_once("[[route]]\nname = \"orders\"").unwrap();
+    let other = route.replacen("providers = [\"percolate\"]", "providers = [\"pagerduty\"]", 1);
+    let without = format!("{rest}[[route]]\nname = \"orders\"{other}");
+    hosts.gateways[0].reload(&without, SOON).unwrap();
+    let handler = hosts.start_handler(0, Behaviour::Json);
+    for _ in 0..2 {
+        hosts.wait_listed(0, "dead", 2);
+        assert_eq!(hosts.listed(0, "waiting").len(), 0);
+        hosts.command(0, &["retry", "--all-dead"]);
+    }
+    hosts.wait_listed(0, "dead", 2);
+    assert_eq!(handler.request_count(), 0);
+    hosts.command(0, &["drop", &ids[0]]);
+    assert_eq!(hosts.listed(0, "dead").len(), 1);
 }
 
 fn cluster(directory: &Path) -> Vec<Nats> {

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hookgate_core::auth::KeptDelivery;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Uri};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
@@ -154,7 +154,13 @@ impl StoredRequest {
         // Without fields, the empty line follows at once.
         let fields_end = line_end + memchr::memmem::find(message.get(line_end..)?, b"\r\n\r\n")? + 2;
         let fields = fields_of(message.get(line_end + 2..fields_end)?)?;
-        Some(Self(RequestParts { method, target, fields, body: message.slice(fields_end + 2..) }))
+        let body = message.slice(fields_end + 2..);
+        // What hookgate makes has a path as its target, and the length of its body, if any.
+        let has_path = target.authority().is_none() && target.path().starts_with('/');
+        let mut lengths = fields.get_all(CONTENT_LENGTH).iter().map(|length| length.to_str().ok()?.parse().ok());
+        let is_whole = lengths.all(|length| length == Some(body.len())) && !fields.contains_key(TRANSFER_ENCODING);
+        let is_ours = has_path && method != Method::CONNECT && is_whole;
+        is_ours.then_some(Self(RequestParts { method, target, fields, body }))
     }
 
     /// What the handler gets.

@@ -68,11 +68,18 @@ pub(super) async fn attempt(dispatcher: Rc<Dispatcher>, snapshot: Arc<Snapshot>,
         }
     };
     if let Some(fleet) = dispatcher.fleet.as_ref().filter(|_| snapshot.durable(route).is_some()) {
-        // Without a connection, this host hands over what waits for no other.
-        if fleet.is_connected() || waiting.key.is_some() {
-            let fate = move_to(fleet, &waiting, &outgoing).await;
-            drop(dispatcher.ended.send(Ended::Asked { number, answered: fate == Fate::Taken }));
-            return settle(&dispatcher, number, fate).await;
+        match move_to(fleet, &waiting, &outgoing).await {
+            Moved::Stored => {
+                drop(dispatcher.ended.send(Ended::Asked { number, answered: true }));
+                return settle(&dispatcher, number, Fate::Taken).await;
+            }
+            Moved::Later => {
+                drop(dispatcher.ended.send(Ended::Asked { number, answered: false }));
+                let next_ms = now_ms().saturating_add(MOVE_PAUSE_MS);
+                let outcome = String::new();
+                return unwritten(Some(Fate::Again { attempts: waiting.attempts, next_ms, outcome }));
+            }
+            Moved::Here => {}
         }
     }
     let attempted = ask(&dispatcher, &snapshot, route, &waiting, &outgoing).await;
@@ -100,15 +107,27 @@ pub(super) async fn attempt_pulled(
     drop(dispatcher.ended.send(Ended::Unwritten { number, fate: None }));
 }
 
+/// What became of a row that is to be moved to the servers of a fleet.
+enum Moved {
+    /// They have it.
+    Stored,
+    /// They do not store it now.
+    Later,
+    /// This host hands it over.
+    Here,
+}
+
 /// Moves a row to the servers of the fleet, from which every host hands over.
-async fn move_to(fleet: &Fleet, waiting: &Waiting, outgoing: &Outgoing<'_>) -> Fate {
+async fn move_to(fleet: &Fleet, waiting: &Waiting, outgoing: &Outgoing<'_>) -> Moved {
+    // While the servers store nothing, this host hands over what waits for no other.
+    if !fleet.is_storing() && waiting.key.is_none() {
+        return Moved::Here;
+    }
     match fleet.store_waiting(waiting, &outgoing.to_parts()).await {
-        Spooled::Stored | Spooled::Duplicate => Fate::Taken,
-        Spooled::Full(_) | Spooled::Failed => {
-            let next_ms = now_ms().saturating_add(MOVE_PAUSE_MS);
-            let outcome = "The servers of the fleet have not stored it yet.".to_owned();
-            Fate::Again { attempts: waiting.attempts, next_ms, outcome }
-        }
+        Some(Spooled::Stored | Spooled::Duplicate) => Moved::Stored,
+        Some(Spooled::Full(_) | Spooled::Failed) => Moved::Later,
+        // They take none that is so long.
+        None => Moved::Here,
     }
 }
 

@@ -51,30 +51,63 @@ pub(super) struct Schedule {
 #[derive(Debug, Default)]
 struct Queue {
     rows: BTreeMap<i64, Row>,
-    /// Those that may be attempted, by the time of that.
-    ready: BTreeSet<(u64, i64)>,
+    /// Those that are for the handler.
+    main: Strand,
+    /// Rows that are for the servers of a fleet.
+    moves: Strand,
     /// Those that no route takes, by the end of their time.
     held: BTreeSet<(u64, i64)>,
     /// Of each key, its deliveries. The first of them is in `ready`, in `held` or in flight.
     keys: HashMap<OrderKey, BTreeSet<i64>>,
     /// The keys of which a delivery is in flight.
     busy: HashSet<OrderKey>,
-    in_flight: usize,
-    /// Of those, deliveries of a fleet's spool, whose numbers are negative.
-    shared_in_flight: usize,
     /// When the next attempt may begin by `rate_per_s`, in microseconds since 1970.
     next_us: u64,
-    /// Pauses since the handler answered last. While there is one, one attempt is in flight at a time: a handler that is down is not asked for
-    /// each of thousands.
+}
+
+/// Deliveries of a route that go to one place, and how that place is doing.
+#[derive(Debug, Default)]
+struct Strand {
+    /// Those that may be attempted, by the time of that.
+    ready: BTreeSet<(u64, i64)>,
+    in_flight: usize,
+    /// Pauses since the last answer. While there is one, one attempt is in flight at a time: a handler that is down is not asked for each of
+    /// thousands.
     pauses: u32,
     /// When the pause ends, in milliseconds since 1970.
     cool_ms: u64,
 }
 
+impl Strand {
+    /// Deliveries that may be in flight.
+    fn most(&self, lane: &Lane) -> usize {
+        if self.pauses > 0 { 1 } else { lane.max_in_flight }
+    }
+
+    fn reset(&mut self) {
+        (self.pauses, self.cool_ms) = (0, 0);
+    }
+}
+
+/// Where a delivery goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Handler,
+    Servers,
+}
+
+impl Lane {
+    /// Rows of a route whose deliveries a fleet stores go to its servers; what was pulled from there has a negative number.
+    fn place(&self, number: i64) -> Place {
+        if self.shared_entries.is_some() && number >= 0 { Place::Servers } else { Place::Handler }
+    }
+}
+
 #[derive(Debug)]
 struct Row {
     waiting: Waiting,
-    in_flight: bool,
+    /// Where it is in flight to.
+    in_flight: Option<Place>,
 }
 
 impl Schedule {
@@ -95,7 +128,8 @@ impl Schedule {
         let mut held = Vec::new();
         for (route, queue) in &mut self.queues {
             // The handler may be another one.
-            (queue.pauses, queue.cool_ms) = (0, 0);
+            queue.main.reset();
+            queue.moves.reset();
             queue.refill(self.lanes.get(route));
             if !queue.held.is_empty() {
                 held.push((Arc::clone(route), queue.held.len()));
@@ -111,11 +145,12 @@ impl Schedule {
             Change::Waits(waiting) => {
                 if !self.is_in_flight(waiting.number) {
                     self.remove(waiting.number);
-                    // An operator wants it to be attempted now.
+                    // An operator wants it to be attempted now. What was pulled comes again by itself.
                     if waiting.attempts > 0
+                        && waiting.number >= 0
                         && let Some(queue) = self.queues.get_mut(&waiting.route)
                     {
-                        (queue.pauses, queue.cool_ms) = (0, 0);
+                        queue.main.reset();
                     }
                     self.add(waiting);
                 }
@@ -140,8 +175,10 @@ impl Schedule {
                 continue;
             }
             let Some(lane) = self.lanes.get(route) else { continue };
-            while let Some(waiting) = queue.begin(lane, now_ms) {
-                due.push((lane.route, waiting));
+            for place in [Place::Servers, Place::Handler] {
+                while let Some(waiting) = queue.begin(place, lane, now_ms) {
+                    due.push((lane.route, waiting));
+                }
             }
         }
         due
@@ -153,7 +190,7 @@ impl Schedule {
         for queue in self.queues.values_mut() {
             while let Some(&(until_ms, number)) = queue.held.first().filter(|(until_ms, _)| *until_ms < now_ms) {
                 queue.held.remove(&(until_ms, number));
-                expired.extend(queue.take(number));
+                expired.extend(queue.take(Place::Handler, number));
             }
         }
         expired
@@ -163,10 +200,13 @@ impl Schedule {
     pub(super) fn wake_at(&self) -> Option<u64> {
         let next = self.queues.iter().filter_map(|(route, queue)| {
             let held = queue.held.first().map(|(until_ms, _)| until_ms.saturating_add(1));
-            let lane = self.lanes.get(route).filter(|lane| queue.in_flight < queue.most(lane));
-            let ready = queue.ready.first().filter(|_| lane.is_some() && !self.paused.hold(route));
+            let lane = self.lanes.get(route).filter(|_| !self.paused.hold(route));
             let by_rate = queue.next_us.saturating_sub(RATE_SLACK_US).div_ceil(1000);
-            let ready = ready.map(|(next_ms, _)| (*next_ms).max(by_rate).max(queue.cool_ms));
+            let ready = [&queue.main, &queue.moves].into_iter().filter_map(|strand| {
+                let lane = lane?;
+                let (next_ms, _) = strand.ready.first().filter(|_| strand.in_flight < strand.most(lane))?;
+                Some((*next_ms).max(by_rate).max(strand.cool_ms))
+            });
             held.into_iter().chain(ready).min()
         });
         next.min()
@@ -176,12 +216,14 @@ impl Schedule {
     pub(super) fn answered(&mut self, number: i64, answered: bool, now_ms: u64) {
         let queue = self.routes.get(&number).and_then(|route| self.queues.get_mut(route));
         let Some(queue) = queue else { return };
+        let place = queue.rows.get(&number).and_then(|row| row.in_flight).unwrap_or(Place::Handler);
+        let strand = queue.strand(place);
         if answered {
-            (queue.pauses, queue.cool_ms) = (0, 0);
-        } else if now_ms >= queue.cool_ms {
-            let pause = FIRST_COOLING_MS << queue.pauses.min(16);
-            queue.cool_ms = now_ms.saturating_add(pause.min(LONGEST_COOLING_MS));
-            queue.pauses += 1;
+            strand.reset();
+        } else if now_ms >= strand.cool_ms {
+            let pause = FIRST_COOLING_MS << strand.pauses.min(16);
+            strand.cool_ms = now_ms.saturating_add(pause.min(LONGEST_COOLING_MS));
+            strand.pauses += 1;
         }
     }
 
@@ -205,19 +247,18 @@ impl Schedule {
 
     /// Attempts that have begun and not ended.
     pub(super) fn in_flight(&self) -> usize {
-        self.queues.values().map(|queue| queue.in_flight).sum()
+        self.queues.values().map(|queue| queue.main.in_flight + queue.moves.in_flight).sum()
     }
 
-    /// Of each route whose deliveries a fleet stores: how many of those this host may hold now, and the providers that the route admits. Rows that are
-    /// in flight take places too.
+    /// Of each route whose deliveries a fleet stores: how many of those this host may hold now, and the providers that the route admits.
     pub(super) fn room(&self, now_ms: u64) -> impl Iterator<Item = (&Arc<str>, Demand)> {
         let shared = self.lanes.iter().filter_map(|(route, lane)| Some((route, lane, lane.shared_entries?)));
         shared.map(move |(route, lane, max_entries)| {
             let wanted = match self.queues.get(route) {
                 _ if self.paused.hold(route) => 0,
                 None => lane.max_in_flight,
-                Some(queue) if queue.cool_ms > now_ms => 0,
-                Some(queue) => queue.most(lane).saturating_sub(queue.in_flight - queue.shared_in_flight),
+                Some(queue) if queue.main.cool_ms > now_ms => 0,
+                Some(queue) => queue.main.most(lane),
             };
             (route, Demand { wanted, providers: lane.providers.clone(), max_entries })
         })
@@ -238,7 +279,7 @@ impl Schedule {
 
     fn is_in_flight(&self, number: i64) -> bool {
         let queue = self.routes.get(&number).and_then(|route| self.queues.get(route));
-        queue.and_then(|queue| queue.rows.get(&number)).is_some_and(|row| row.in_flight)
+        queue.and_then(|queue| queue.rows.get(&number)).is_some_and(|row| row.in_flight.is_some())
     }
 
     fn add(&mut self, waiting: Waiting) {
@@ -251,7 +292,7 @@ impl Schedule {
             of_key.insert(number);
             before
         });
-        queue.rows.insert(number, Row { waiting, in_flight: false });
+        queue.rows.insert(number, Row { waiting, in_flight: None });
         self.routes.insert(number, route);
         // A dead letter that waits again may come before the first of its key, which then waits for it, unless it is in flight.
         if let Some(Some(first)) = before {
@@ -283,14 +324,15 @@ impl Schedule {
 impl Queue {
     /// Places every delivery anew.
     fn refill(&mut self, lane: Option<&Lane>) {
-        (self.ready, self.held) = (BTreeSet::new(), BTreeSet::new());
+        self.held = BTreeSet::new();
+        (self.main.ready, self.moves.ready) = (BTreeSet::new(), BTreeSet::new());
         let numbers: Vec<i64> = self.rows.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.place(number, lane));
     }
 
     /// Lets a delivery be attempted when its time comes, if it is the first of its key and none of the key is in flight.
     fn place(&mut self, number: i64, lane: Option<&Lane>) {
-        let Some(row) = self.rows.get(&number).filter(|row| !row.in_flight) else { return };
+        let Some(row) = self.rows.get(&number).filter(|row| row.in_flight.is_none()) else { return };
         let Waiting { key, provider, next_ms, until_ms, .. } = &row.waiting;
         if let Some(key) = key {
             let first = self.keys.get(key).and_then(BTreeSet::first);
@@ -298,47 +340,52 @@ impl Queue {
                 return;
             }
         }
-        match lane.is_some_and(|lane| lane.providers.contains(provider)) {
-            true => self.ready.insert((*next_ms, number)),
-            false => self.held.insert((*until_ms, number)),
+        let (ready, held) = ((*next_ms, number), (*until_ms, number));
+        match lane.filter(|lane| lane.providers.contains(provider)) {
+            Some(lane) => self.strand(lane.place(number)).ready.insert(ready),
+            None => self.held.insert(held),
         };
     }
 
     fn unplace(&mut self, number: i64) {
         if let Some(Row { waiting, .. }) = self.rows.get(&number) {
-            self.ready.remove(&(waiting.next_ms, number));
+            self.main.ready.remove(&(waiting.next_ms, number));
+            self.moves.ready.remove(&(waiting.next_ms, number));
             self.held.remove(&(waiting.until_ms, number));
         }
     }
 
-    /// Deliveries that may be in flight.
-    fn most(&self, lane: &Lane) -> usize {
-        if self.pauses > 0 { 1 } else { lane.max_in_flight }
+    fn strand(&mut self, place: Place) -> &mut Strand {
+        match place {
+            Place::Handler => &mut self.main,
+            Place::Servers => &mut self.moves,
+        }
     }
 
     /// Takes the next delivery that may begin now.
-    fn begin(&mut self, lane: &Lane, now_ms: u64) -> Option<Waiting> {
+    fn begin(&mut self, place: Place, lane: &Lane, now_ms: u64) -> Option<Waiting> {
         let now_us = now_ms.saturating_mul(1000);
         // More than the longest pause between two is a clock that was set back.
         self.next_us = self.next_us.min(now_us.saturating_add(1_000_000 + RATE_SLACK_US));
-        self.cool_ms = self.cool_ms.min(now_ms.saturating_add(LONGEST_COOLING_MS));
-        let may_begin = self.in_flight < self.most(lane)
-            && self.cool_ms <= now_ms
-            && (lane.rate_per_s.is_none() || self.next_us <= now_us.saturating_add(RATE_SLACK_US));
-        let &(next_ms, number) = self.ready.first().filter(|(next_ms, _)| may_begin && *next_ms <= now_ms)?;
-        self.ready.remove(&(next_ms, number));
-        if let Some(rate) = lane.rate_per_s {
+        let is_within_rate = lane.rate_per_s.is_none() || self.next_us <= now_us.saturating_add(RATE_SLACK_US);
+        let strand = self.strand(place);
+        strand.cool_ms = strand.cool_ms.min(now_ms.saturating_add(LONGEST_COOLING_MS));
+        let may_begin = strand.in_flight < strand.most(lane)
+            && strand.cool_ms <= now_ms
+            && (is_within_rate || place == Place::Servers);
+        let &(next_ms, number) = strand.ready.first().filter(|(next_ms, _)| may_begin && *next_ms <= now_ms)?;
+        strand.ready.remove(&(next_ms, number));
+        if let Some(rate) = lane.rate_per_s.filter(|_| place == Place::Handler) {
             self.next_us = self.next_us.max(now_us) + 1_000_000 / u64::from(rate.max(1));
         }
-        self.take(number)
+        self.take(place, number)
     }
 
     /// Counts a delivery as in flight.
-    fn take(&mut self, number: i64) -> Option<Waiting> {
+    fn take(&mut self, place: Place, number: i64) -> Option<Waiting> {
+        self.strand(place).in_flight += usize::from(self.rows.contains_key(&number));
         let row = self.rows.get_mut(&number)?;
-        row.in_flight = true;
-        self.in_flight += 1;
-        self.shared_in_flight += usize::from(number < 0);
+        row.in_flight = Some(place);
         self.busy.extend(row.waiting.key);
         Some(row.waiting.clone())
     }
@@ -346,12 +393,12 @@ impl Queue {
     /// Counts a delivery as in flight no longer.
     fn put_back(&mut self, number: i64) {
         let Some(row) = self.rows.get_mut(&number) else { return };
-        if std::mem::take(&mut row.in_flight) {
-            self.in_flight = self.in_flight.saturating_sub(1);
-            self.shared_in_flight = self.shared_in_flight.saturating_sub(usize::from(number < 0));
+        if let Some(place) = row.in_flight.take() {
             if let Some(key) = row.waiting.key {
                 self.busy.remove(&key);
             }
+            let strand = self.strand(place);
+            strand.in_flight = strand.in_flight.saturating_sub(1);
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
 use super::memory::Memory;
-use super::spool::{Plan, Spool};
+use super::spool::{Plan, Spool, Status};
 use super::{FallsBack, Fleet, Handing, QUEUE, Settings, Work};
 use crate::cause::Cause;
 use crate::config::{Fallback, FleetSpool};
@@ -60,6 +60,7 @@ pub struct Prepared {
     replicas: usize,
     kept: Duration,
     spool: Option<Plan>,
+    status: Arc<Status>,
 }
 
 /// What [`prepare`] makes.
@@ -80,8 +81,8 @@ pub struct Parts {
 pub fn prepare(settings: Settings) -> Result<Parts, StartError> {
     let Settings { fleet, tls, on_failure } = settings;
     let (queue, works) = mpsc::channel(QUEUE);
-    let is_connected = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&is_connected);
+    let status = Arc::<Status>::default();
+    let told = Arc::clone(&status);
     let mut options = ConnectOptions::new()
         .name("hookgate")
         .tls_client_config(tls)
@@ -102,8 +103,8 @@ pub fn prepare(settings: Settings) -> Result<Parts, StartError> {
     let stores = fleet.spool == FleetSpool::Stream;
     let (spool, handing) = stores.then(|| Plan::new(&fleet.name, fleet.replicas, fleet.max_bytes, PATIENCE)).unzip();
     let falls_back = FallsBack(fleet.fallback == Fallback::Disk);
-    let shared = Fleet { queue, on_failure, spool: stores.then_some(falls_back), is_connected };
-    let thread = Prepared { works, options, servers, bucket, replicas, kept, spool };
+    let shared = Fleet { queue, on_failure, spool: stores.then_some(falls_back), status: Arc::clone(&status) };
+    let thread = Prepared { works, options, servers, bucket, replicas, kept, spool, status };
     Ok(Parts { fleet: Arc::new(shared), thread, handing })
 }
 
@@ -114,7 +115,7 @@ impl Prepared {
     ///
     /// [`StartError::Thread`]
     pub fn start(self) -> Result<(), StartError> {
-        let Self { works, options, servers, bucket: name, replicas, kept, spool } = self;
+        let Self { works, options, servers, bucket: name, replicas, kept, spool, status } = self;
         let run = move || -> io::Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             LocalSet::new().block_on(&runtime, async move {
@@ -127,7 +128,7 @@ impl Prepared {
                     found: RefCell::default(),
                     next_look: Cell::new(Instant::now()),
                 };
-                let spool = spool.map(|plan| Spool::start(bucket.client.clone(), plan));
+                let spool = spool.map(|plan| Spool::start(bucket.client.clone(), plan, status));
                 serve(works, &bucket, spool).await;
                 Ok(())
             })
@@ -145,16 +146,15 @@ impl Prepared {
 }
 
 /// Tells what happens to the connection.
-fn heard(event: &Event, is_connected: &AtomicBool) {
+fn heard(event: &Event, status: &Status) {
     let cause = Cause::Gateway.label();
     match event {
         Event::Connected => {
-            is_connected.store(true, Ordering::Relaxed);
             metrics::connected(true);
             tracing::info!(cause, "connected to a NATS server of the fleet");
         }
         Event::Disconnected | Event::Closed => {
-            is_connected.store(false, Ordering::Relaxed);
+            status.stores.store(false, Ordering::Relaxed);
             metrics::connected(false);
             tracing::error!(cause, "no connection to the NATS servers of the fleet; it is tried again");
         }

@@ -13,7 +13,7 @@ mod memory;
 mod spool;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hookgate_core::auth::KeptDelivery;
@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::connection::{Parts, Prepared, StartError, prepare};
 pub use self::memory::Claimed;
 pub use self::spool::{Demand, Demands, Handing, Pulled, Settling};
-use self::spool::{Meta, Outbound};
+use self::spool::{Meta, Outbound, Status};
 use crate::config::OnStateFailure;
 use crate::deliveries::{Answer, Command, NewDelivery, NotStored, RequestParts, Spooled, Waiting};
 use crate::metrics::fleet as metrics;
@@ -82,7 +82,7 @@ pub struct Fleet {
     on_failure: OnStateFailure,
     /// Whether deliveries of durable routes are stored here, and if so, whether the disk takes over when the servers do not.
     spool: Option<FallsBack>,
-    is_connected: Arc<AtomicBool>,
+    status: Arc<Status>,
 }
 
 /// Whether the disk takes over when the servers store nothing.
@@ -100,9 +100,26 @@ impl Fleet {
         self.spool == Some(FallsBack(true))
     }
 
-    /// Whether there is a connection to a server.
-    pub fn is_connected(&self) -> bool {
-        self.is_connected.load(Ordering::Relaxed)
+    /// Whether the servers store deliveries, as far as is known.
+    pub fn is_storing(&self) -> bool {
+        self.status.stores.load(Ordering::Relaxed)
+    }
+
+    /// Whether the servers take a delivery of this length.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn takes(&self, delivery: &NewDelivery) -> Result<(), String> {
+        self.fits(&Outbound::new(Meta::of_new(delivery), &delivery.request))
+    }
+
+    fn fits(&self, message: &Outbound) -> Result<(), String> {
+        let (bytes, most) = (message.bytes(), self.status.max_payload.load(Ordering::Relaxed));
+        match bytes <= most {
+            true => Ok(()),
+            false => Err(format!("The delivery has {bytes} bytes, and the NATS servers take {most} (max_payload).")),
+        }
     }
 
     /// Stores a delivery that has passed every check. After [`Spooled::Stored`] it is on the servers, with as many copies as the stream has.
@@ -111,11 +128,13 @@ impl Fleet {
         self.put(message, delivery.rule.max_entries).await
     }
 
-    /// Stores a delivery that has waited on the disk of this host.
-    pub async fn store_waiting(&self, waiting: &Waiting, request: &RequestParts) -> Spooled {
+    /// Stores a delivery that has waited on the disk of this host; `None` if it is longer than the servers take.
+    pub async fn store_waiting(&self, waiting: &Waiting, request: &RequestParts) -> Option<Spooled> {
         let proof = request.fields.get("x-hookgate-proof").and_then(|proof| proof.to_str().ok()).unwrap_or_default();
         // It has counted when it was accepted.
-        self.put(Outbound::new(Meta::of_waiting(waiting, proof), request), u64::MAX).await
+        let message = Outbound::new(Meta::of_waiting(waiting, proof), request);
+        self.fits(&message).ok()?;
+        Some(self.put(message, u64::MAX).await)
     }
 
     async fn put(&self, message: Outbound, max_entries: u64) -> Spooled {

@@ -87,6 +87,9 @@ async fn spool(
     let Some(fleet) = snapshot.fleet.as_ref().filter(|fleet| fleet.has_spool()) else {
         return store.spool(delivery).await;
     };
+    if let Err(because) = fleet.takes(&delivery) {
+        return Spooled::Full(because);
+    }
     // What waits on this disk comes first in the order of its key.
     if delivery.key.is_none() || store.waiting() == 0 {
         match fleet.store(&delivery).await {

@@ -310,17 +310,22 @@ fn a_fleet_gives_what_this_host_has_room_for() {
         room[0].1
     };
     assert_eq!(wanted(&schedule, NOW), 3);
-    // A row that is in flight takes a place; what was pulled is counted by who pulled it.
+    // A row goes to the servers, and takes no place of the handler.
     schedule.change(Change::Waits(waiting(1, "")));
     schedule.change(Change::Waits(waiting(-7, "")));
     let begun: Vec<i64> = schedule.due(NOW).iter().map(|(_, waiting)| waiting.number).collect();
-    assert_eq!((begun.len(), wanted(&schedule, NOW)), (2, 2));
-    // The handler does not answer: nothing until the pause ends, then one.
+    assert_eq!((begun, wanted(&schedule, NOW)), (vec![1, -7], 3));
+    schedule.answered(1, false, NOW);
+    assert_eq!(wanted(&schedule, NOW), 3, "the servers store nothing, and the handler is asked for what was pulled");
+    // The handler does not answer: nothing until the pause ends, then one; what comes again ends no pause.
     schedule.answered(-7, false, NOW);
     schedule.settled(-7, None);
-    assert_eq!([wanted(&schedule, NOW), wanted(&schedule, NOW + 200)], [0, 0], "the row is still in flight");
-    schedule.settled(1, Some(Fate::Taken));
     assert_eq!([wanted(&schedule, NOW + 50), wanted(&schedule, NOW + 200)], [0, 1]);
+    schedule.change(Change::Waits(Waiting { attempts: 1, ..waiting(-8, "") }));
+    assert_eq!((due(&mut schedule, NOW + 50), wanted(&schedule, NOW + 50)), (vec![], 0));
+    assert_eq!(due(&mut schedule, NOW + 200), [-8]);
+    schedule.answered(-8, true, NOW + 200);
+    assert_eq!(wanted(&schedule, NOW + 200), 3);
     schedule.change(Change::Paused("a".to_owned()));
     assert_eq!(wanted(&schedule, NOW + 200), 0);
 }

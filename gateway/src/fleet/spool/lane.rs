@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::{AckKind, Message as Pull};
 use futures_util::StreamExt as _;
 use hookgate_io::timer::{sleep, timeout};
@@ -16,7 +17,7 @@ use tokio::task::spawn_local;
 
 use super::message::{Message, Meta};
 use super::streams::{ACK_WAIT, Attempts, Failed, NotPut, Streams, attempts_of};
-use super::{Demand, Demands, Outcome, Pulled, Settling, Shared, turn};
+use super::{Demands, Outcome, Pulled, Settling, Shared, turn};
 use crate::cause::Cause;
 use crate::deliveries::{Fate, OrderKey, Waiting, now_ms};
 
@@ -34,6 +35,9 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause of a delivery that this host cannot hand over, before it comes again here or at another host.
 const ELSEWHERE: Duration = Duration::from_secs(30);
+
+/// The pause of a delivery that no handler will take, and for which there is no room among the dead letters, in milliseconds.
+const FULL_PAUSE_MS: u64 = 300_000;
 
 /// The longest pause of a message that is none of hookgate.
 const FOREIGN: Duration = Duration::from_secs(3600);
@@ -74,14 +78,24 @@ pub(super) async fn keep(shared: Rc<Shared>, mut demands: watch::Receiver<Demand
     }
 }
 
-/// Hands over the deliveries of this key now, if it is nobody's turn.
-pub(super) fn take_turn(shared: &Rc<Shared>, streams: Streams, route: String, key: String) {
-    let lane = Lane { route: route.into(), shared: Rc::clone(shared), held: Cell::new(0), freed: Notify::new() };
+/// Hands over the deliveries of this key after a pause, if it is nobody's turn then. It counts as one that waits until then.
+pub(super) fn take_turn(shared: &Rc<Shared>, streams: Streams, route: Arc<str>, key: String, pause: Duration) {
+    shared.waits.set(shared.waits.get() + 1);
+    let lane = Lane { route, shared: Rc::clone(shared), held: Cell::new(0), freed: Notify::new() };
     drop(spawn_local(async move {
+        sleep(pause).await;
+        lane.shared.waits.set(lane.shared.waits.get().saturating_sub(1));
         if let Err(error) = turn::serve(&lane, &streams, &key, None).await {
             lane.shared.failed(&error);
         }
     }));
+}
+
+/// Acknowledges a delivery, and returns when the servers have it.
+async fn acknowledge(client: &Client, pull: &Pull) -> Result<(), Failed> {
+    let reply = pull.reply.clone().ok_or_else(|| Failed("a message cannot be acknowledged".to_owned()))?;
+    // Not by `double_ack`, for which it is an answer that nobody listens.
+    client.request(reply, "+ACK".into()).await.map(drop).map_err(|error| Failed(error.to_string()))
 }
 
 impl Lane {
@@ -107,18 +121,26 @@ impl Lane {
                 sleep(PAUSE).await;
                 continue;
             };
-            if let Err(error) = self.pull(&streams, room.min(AT_ONCE), &demand).await {
+            if let Err(error) = self.pull(&streams, room.min(AT_ONCE)).await {
                 self.shared.failed(&error);
                 sleep(PAUSE).await;
             }
         }
     }
 
+    /// Whether the route of this host admits the provider.
+    pub(super) fn admits(&self, meta: &Meta) -> bool {
+        let demands = self.shared.demands.borrow();
+        demands
+            .get(&self.route)
+            .is_some_and(|demand| demand.providers.iter().any(|provider| **provider == *meta.provider))
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         self.shared.pauses.borrow().hold(&self.route)
     }
 
-    async fn pull(self: &Rc<Self>, streams: &Streams, room: usize, demand: &Demand) -> Result<(), Failed> {
+    async fn pull(self: &Rc<Self>, streams: &Streams, room: usize) -> Result<(), Failed> {
         let consumer = streams.consumer(&self.route).await?;
         let failed = |error: &dyn std::fmt::Display| Failed(error.to_string());
         let batch = consumer.batch().max_messages(room).expires(PULL).messages().await;
@@ -126,10 +148,10 @@ impl Lane {
         while let Some(message) = batch.next().await {
             let message = message.map_err(|error| failed(&error))?;
             self.held.set(self.held.get() + 1);
-            let (lane, streams, demand) = (Rc::clone(self), streams.clone(), demand.clone());
+            let (lane, streams) = (Rc::clone(self), streams.clone());
             spawn_local(async move {
                 let place = Place(Rc::clone(&lane));
-                lane.take(&streams, message, &demand).await;
+                lane.take(&streams, message).await;
                 drop(place);
             });
         }
@@ -137,22 +159,27 @@ impl Lane {
     }
 
     /// Hands over what was pulled, or gives it back.
-    async fn take(&self, streams: &Streams, pull: Pull, demand: &Demand) {
-        let Some(message) = Message::parse(pull.headers.as_ref(), pull.payload.clone()) else {
+    async fn take(&self, streams: &Streams, pull: Pull) {
+        let parsed = Message::parse(pull.headers.as_ref(), pull.payload.clone());
+        let parsed = parsed.filter(|message| streams.subjects.are_of(&message.meta, &pull.subject));
+        let Some(message) = parsed else {
             let cause = Cause::Gateway.label();
-            let subject = pull.subject.as_str();
-            tracing::error!(subject, cause, "a message in the stream of the spool is not one of hookgate; remove it");
+            let (subject, sequence) = (pull.subject.as_str(), pull.info().map_or(0, |info| info.stream_sequence));
+            tracing::error!(
+                subject,
+                sequence,
+                cause,
+                "a message in the stream of the spool is not one of hookgate; remove it, see docs/fleet.md"
+            );
             return give_back(&pull, FOREIGN).await;
         };
         // It was asked for before the pause.
         if self.is_paused() {
             return give_back(&pull, Duration::ZERO).await;
         }
-        if !demand.providers.iter().any(|provider| **provider == *message.meta.provider) {
-            return self.hold(streams, &pull, message).await;
-        }
         let handed = match message.meta.key.clone() {
             Some(key) => turn::serve(self, streams, &key, Some(&pull)).await,
+            None if !self.admits(&message.meta) => self.hold(streams, &pull, message).await,
             None => self.hand_over(streams, &pull, message).await,
         };
         if let Err(error) = handed {
@@ -178,17 +205,12 @@ impl Lane {
             give_back(pull, Duration::ZERO).await;
             return Ok(());
         };
+        let fate = self.settle_dead(streams, &message, fate).await;
         match &fate {
-            Fate::Taken => {
-                self.insist(|| async { pull.double_ack().await.map_err(|error| Failed(error.to_string())) }).await;
-            }
+            Fate::Taken | Fate::Dead { .. } => self.insist(|| acknowledge(&self.shared.client, pull)).await,
             Fate::Again { .. } => {
                 let pause = self.note(streams, &message.meta, &fate).await;
                 give_back(pull, pause).await;
-            }
-            Fate::Dead { .. } => {
-                self.bury(streams, message.clone(), &fate).await;
-                self.insist(|| async { pull.double_ack().await.map_err(|error| Failed(error.to_string())) }).await;
             }
         }
         if was_noted && !matches!(fate, Fate::Again { .. }) {
@@ -246,18 +268,24 @@ impl Lane {
         Duration::from_millis(next_ms.saturating_sub(now_ms()))
     }
 
-    /// Puts a delivery among the dead letters.
-    pub(super) async fn bury(&self, streams: &Streams, mut message: Message, fate: &Fate) {
-        if let Fate::Dead { attempts, outcome } = fate {
-            (message.meta.attempts, message.meta.outcome) = (*attempts, outcome.clone());
+    /// Puts a dead letter among the others. If there is no room, another attempt follows.
+    pub(super) async fn settle_dead(&self, streams: &Streams, message: &Message, fate: Fate) -> Fate {
+        let Fate::Dead { attempts, outcome } = fate else { return fate };
+        let mut letter = message.clone();
+        (letter.meta.attempts, letter.meta.outcome) = (attempts, outcome.clone());
+        loop {
+            match streams.bury(&letter).await {
+                Ok(()) => return Fate::Dead { attempts, outcome },
+                Err(NotPut::Full(because)) => {
+                    let (cause, route) = (Cause::Gateway.label(), &self.route);
+                    tracing::error!(%route, because, cause, "the dead letters of the fleet are full; retry or drop some");
+                    let next_ms = now_ms().saturating_add(FULL_PAUSE_MS);
+                    return Fate::Again { attempts, next_ms, outcome };
+                }
+                Err(NotPut::Failed(error)) => self.shared.failed(&error),
+            }
+            sleep(PAUSE).await;
         }
-        let bury = || async {
-            streams.bury(&message).await.map_err(|error| match error {
-                NotPut::Full(because) => Failed(because),
-                NotPut::Failed(error) => error,
-            })
-        };
-        self.insist(bury).await;
     }
 
     /// Repeats an operation until the servers say that it is done. Meanwhile the delivery counts as in flight.
@@ -268,20 +296,32 @@ impl Lane {
         }
     }
 
-    /// No route of this host admits the provider: another host may, or this one after a reload.
-    async fn hold(&self, streams: &Streams, pull: &Pull, message: Message) {
-        // One with a key has to wait for its turn.
-        let is_over = message.meta.until_ms < now_ms() && message.meta.key.is_none();
-        if is_over {
-            let noted = streams.attempts(&message.meta.id).await.ok().flatten();
-            let attempts = attempts_of(&message.meta, noted).attempts;
-            let outcome = "No route of this name admits its provider, and retry_for_s has passed.".to_owned();
-            self.bury(streams, message, &Fate::Dead { attempts, outcome }).await;
-            self.insist(|| async { pull.double_ack().await.map_err(|error| Failed(error.to_string())) }).await;
-            return;
+    /// No route of this host admits the provider: another may, or this one after a reload, until its time has passed.
+    async fn hold(&self, streams: &Streams, pull: &Pull, message: Message) -> Result<(), Failed> {
+        if let Some(pause) = held_for(&message.meta) {
+            give_back(pull, pause).await;
+            return Ok(());
         }
-        give_back(pull, ELSEWHERE).await;
+        let noted = streams.attempts(&message.meta.id).await?;
+        match self.settle_dead(streams, &message, expired(&message.meta, noted)).await {
+            Fate::Dead { .. } => self.insist(|| acknowledge(&self.shared.client, pull)).await,
+            Fate::Taken | Fate::Again { .. } => return Ok(()),
+        }
+        self.insist(|| streams.forget(&message.meta.id)).await;
+        Ok(())
     }
+}
+
+/// How long a delivery whose provider is not admitted here is left to other hosts; `None` if its time has passed.
+pub(super) fn held_for(meta: &Meta) -> Option<Duration> {
+    let left = meta.until_ms.checked_sub(now_ms())?;
+    Some(ELSEWHERE.min(Duration::from_millis(left + 1)))
+}
+
+/// What becomes of a delivery that no route took in its time.
+pub(super) fn expired(meta: &Meta, noted: Option<Attempts>) -> Fate {
+    let outcome = "No route of this name admits its provider, and retry_for_s has passed.".to_owned();
+    Fate::Dead { attempts: attempts_of(meta, noted).attempts, outcome }
 }
 
 /// Gives a message back to the servers, which give it to a host after the pause. If that is lost, they do after [`ACK_WAIT`].

@@ -18,6 +18,9 @@ use crate::deliveries::{NewDelivery, RequestParts, StoredRequest, Waiting};
 /// The field with the [`Meta`].
 const META: &str = "Hookgate-Delivery";
 
+/// What the fields of a message have beside the [`Meta`].
+const FRAME_BYTES: usize = 256;
+
 /// Bytes of the digest that stands for a name that cannot be part of a subject.
 const DIGEST_BYTES: usize = 16;
 
@@ -41,6 +44,9 @@ pub(in crate::fleet) struct Meta {
     pub(super) until_ms: u64,
     /// Attempts with an outcome, before it was put into this stream.
     pub(super) attempts: u32,
+    /// No attempt begins before it, in milliseconds since 1970.
+    #[serde(default)]
+    pub(super) next_ms: u64,
     /// Of a dead letter: why it is one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) outcome: String,
@@ -58,6 +64,7 @@ impl Meta {
             received_ms: delivery.received_ms,
             until_ms: delivery.until_ms(),
             attempts: 0,
+            next_ms: 0,
             outcome: String::new(),
         }
     }
@@ -73,8 +80,16 @@ impl Meta {
             received_ms: waiting.received_ms,
             until_ms: waiting.until_ms,
             attempts: waiting.attempts,
+            next_ms: waiting.next_ms,
             outcome: String::new(),
         }
+    }
+
+    /// Whether id and key are of the form that hookgate gives them, so that they can be parts of a subject.
+    fn is_well_formed(&self) -> bool {
+        let is_hex =
+            |text: &str| !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hex(&self.id) && self.key.as_deref().is_none_or(is_hex)
     }
 }
 
@@ -92,8 +107,13 @@ impl Message {
 
     /// A message that was received; `None` if it is not one of hookgate.
     pub(super) fn parse(headers: Option<&HeaderMap>, payload: Bytes) -> Option<Self> {
-        let meta = serde_json::from_str(headers?.get(META)?.as_str()).ok()?;
-        Some(Self { meta, payload })
+        let meta: Meta = serde_json::from_str(headers?.get(META)?.as_str()).ok()?;
+        meta.is_well_formed().then_some(Self { meta, payload })
+    }
+
+    /// Its bytes, as the servers count them.
+    pub(in crate::fleet) fn bytes(&self) -> usize {
+        self.payload.len() + serde_json::to_string(&self.meta).map_or(0, |text| text.len()) + FRAME_BYTES
     }
 
     /// Its request; `None` if it is none.
@@ -171,6 +191,11 @@ impl Subjects {
         format!("{}.{}.{}", self.dead, token(&meta.route), meta.id)
     }
 
+    /// Whether this is where the delivery waits, or where it is as a dead letter. One that is elsewhere would not be found again.
+    pub(super) fn are_of(&self, meta: &Meta, subject: &str) -> bool {
+        [self.waiting(meta), self.buried(meta)].iter().any(|place| place == subject)
+    }
+
     /// Where a dead letter is, of whichever route.
     pub(super) fn buried_by_id(&self, id: &str) -> String {
         format!("{}.*.{id}", self.dead)
@@ -206,6 +231,7 @@ mod tests {
             received_ms: 1,
             until_ms: 2,
             attempts: 3,
+            next_ms: 0,
             outcome: String::new(),
         }
     }
@@ -236,7 +262,26 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(META, "{}");
         assert!(Message::parse(Some(&headers), Bytes::new()).is_none());
-        for payload in ["", "POST", "POST /", "POST /\r\n", "POST /\r\nx-a: 1\r\n", " /\r\n\r\n", "POST  \r\n\r\n"] {
+        for (id, key) in
+            [("", None), ("*", None), ("a.b", None), ("a b", None), ("8d0f", Some(">")), ("8d0f", Some(""))]
+        {
+            let foreign = Message { meta: Meta { id: id.to_owned(), ..meta(key) }, payload: Bytes::new() };
+            assert!(Message::parse(Some(&foreign.headers("1")), Bytes::new()).is_none(), "{id} {key:?}");
+        }
+        for payload in [
+            "",
+            "POST",
+            "POST /",
+            "POST /\r\n",
+            "POST /\r\nx-a: 1\r\n",
+            " /\r\n\r\n",
+            "POST  \r\n\r\n",
+            "CONNECT a:1\r\n\r\n",
+            "OPTIONS *\r\n\r\n",
+            "GET http://a/\r\n\r\n",
+            "POST /\r\ncontent-length: 2\r\n\r\n1",
+            "POST /\r\ntransfer-encoding: chunked\r\n\r\n",
+        ] {
             let message = Message { meta: meta(None), payload: payload.into() };
             assert!(message.request().is_none(), "{payload:?}");
         }

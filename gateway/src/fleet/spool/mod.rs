@@ -14,9 +14,10 @@ mod streams;
 mod turn;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
@@ -35,6 +36,9 @@ pub(in crate::fleet) use self::message::{Message as Outbound, Meta};
 
 /// Between two looks at how much waits, and at what is paused. Every host looks.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// The longest message of a server that is configured for no other length, in bytes.
+const DEFAULT_PAYLOAD: usize = 1024 * 1024;
 
 /// How long nothing is put after a failure, so that senders hear of an outage at once and not after a time-out each.
 const BREAK: Duration = Duration::from_secs(1);
@@ -85,6 +89,21 @@ impl Settling {
 struct Outcome {
     fate: Fate,
     stored: oneshot::Sender<()>,
+}
+
+/// What the thread knows of the servers, for the others.
+#[derive(Debug)]
+pub(super) struct Status {
+    /// Whether the servers stored the last delivery, or answered the last look.
+    pub(super) stores: AtomicBool,
+    /// The longest message that they take, in bytes.
+    pub(super) max_payload: AtomicUsize,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self { stores: AtomicBool::new(false), max_payload: AtomicUsize::new(DEFAULT_PAYLOAD) }
+    }
 }
 
 /// The dispatcher's end.
@@ -154,6 +173,14 @@ struct Shared {
     levels: RefCell<HashMap<Arc<str>, Level>>,
     is_failing: Cell<bool>,
     next_put: Cell<Instant>,
+    demands: watch::Receiver<Demands>,
+    /// Who has a turn, among the hosts.
+    host: String,
+    /// The keys whose turn is this host's, by their names.
+    turns: RefCell<HashSet<String>>,
+    /// Keys whose next attempt this host waits for.
+    waits: Cell<usize>,
+    status: Arc<Status>,
 }
 
 impl Shared {
@@ -180,15 +207,22 @@ impl Shared {
         found.clone()
     }
 
-    /// An operation failed. Said once, until one succeeds.
+    /// An operation failed. Said once, until one succeeds. The streams are looked for anew: they may be gone.
     fn failed(&self, error: &Failed) {
+        self.status.stores.store(false, Ordering::Relaxed);
+        if let Ok(mut found) = self.found.try_lock() {
+            *found = None;
+        }
         if !self.is_failing.replace(true) {
             let cause = Cause::Gateway.label();
             tracing::error!(%error, cause, "the servers of the fleet's spool gave no answer; it is tried again");
         }
     }
 
+    /// The servers store what they are given.
     fn succeeded(&self) {
+        self.status.stores.store(true, Ordering::Relaxed);
+        self.status.max_payload.store(self.client.server_info().max_payload, Ordering::Relaxed);
         if self.is_failing.replace(false) {
             tracing::info!("the spool of the fleet works again");
         }
@@ -198,7 +232,10 @@ impl Shared {
         if Instant::now() < self.next_put.get() {
             return Spooled::Failed;
         }
-        let Some(streams) = self.streams().await else { return Spooled::Failed };
+        let Some(streams) = self.streams().await else {
+            self.status.stores.store(false, Ordering::Relaxed);
+            return Spooled::Failed;
+        };
         let route = message.meta.route.as_str();
         let Level { waiting, dead, .. } = self.levels.borrow().get(route).copied().unwrap_or_default();
         if waiting + dead >= max_entries {
@@ -251,7 +288,11 @@ impl Shared {
             let (waiting, dead) = streams.levels(&route).await?;
             let oldest = match waiting {
                 0 => None,
-                _ => streams.next_waiting(&streams.subjects.spool_of(&route), 0).await?.and_then(streams::read),
+                _ => {
+                    let subjects = &streams.subjects;
+                    let first = streams.next_waiting(&subjects.spool_of(&route), 0).await?;
+                    first.and_then(|first| streams::read(subjects, first))
+                }
             };
             let age = oldest.map_or(0, |(_, message)| now_ms().saturating_sub(message.meta.received_ms));
             metrics::stored(&route, waiting, dead, Duration::from_millis(age));
@@ -270,7 +311,7 @@ pub(super) struct Spool(Rc<Shared>);
 
 impl Spool {
     /// Begins to pull. Ends with the dispatcher.
-    pub(super) fn start(client: Client, plan: Plan) -> Self {
+    pub(super) fn start(client: Client, plan: Plan, status: Arc<Status>) -> Self {
         let Plan { wanted, patience, pulled, demands } = plan;
         let now = Instant::now();
         let shared = Rc::new(Shared {
@@ -285,6 +326,11 @@ impl Spool {
             levels: RefCell::default(),
             is_failing: Cell::new(false),
             next_put: Cell::new(now),
+            demands: demands.clone(),
+            host: format!("{:016x}", fastrand::u64(..)),
+            turns: RefCell::default(),
+            waits: Cell::new(0),
+            status,
         });
         drop(spawn_local(lane::keep(Rc::clone(&shared), demands.clone())));
         drop(spawn_local(Rc::clone(&shared).look(demands)));

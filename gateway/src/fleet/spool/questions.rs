@@ -116,7 +116,7 @@ async fn next(streams: &Streams, place: Place, filter: &Filter, mut from: u64) -
         let Some(message) = message else { return Ok(None) };
         from = message.sequence + 1;
         // One that is not of hookgate is no delivery.
-        if let Some((sequence, message)) = read(message) {
+        if let Some((sequence, message)) = read(subjects, message) {
             return found(streams, place, sequence, message).await.map(Some);
         }
     }
@@ -150,7 +150,9 @@ async fn find(streams: &Streams, id: &str) -> Result<Option<Found>, Failed> {
     let by_id =
         [(Place::Waiting, streams.subjects.waiting_by_id(id)), (Place::Dead, streams.subjects.buried_by_id(id))];
     for (place, subject) in by_id {
-        if let Some((sequence, message)) = at(streams, place, &subject, 0).await?.and_then(read) {
+        if let Some((sequence, message)) =
+            at(streams, place, &subject, 0).await?.and_then(|found| read(&streams.subjects, found))
+        {
             return found(streams, place, sequence, message).await.map(Some);
         }
     }
@@ -158,7 +160,8 @@ async fn find(streams: &Streams, id: &str) -> Result<Option<Found>, Failed> {
     let (subject, mut from) = (streams.subjects.keyed(), 0);
     while let Some(message) = streams.next_waiting(&subject, from).await? {
         from = message.sequence + 1;
-        if let Some((sequence, message)) = read(message).filter(|(_, message)| message.meta.id == id) {
+        if let Some((sequence, message)) = read(&streams.subjects, message).filter(|(_, message)| message.meta.id == id)
+        {
             return found(streams, Place::Waiting, sequence, message).await.map(Some);
         }
     }
@@ -183,7 +186,7 @@ impl Found {
         let Meta { received_ms, until_ms, .. } = message.meta;
         if let (Place::Waiting, Some(key)) = (place, message.meta.key.clone()) {
             streams.note(&message.meta.id, &Attempts { next_ms: 0, ..attempts }).await?;
-            lane::take_turn(shared, streams.clone(), message.meta.route, key);
+            lane::take_turn(shared, streams.clone(), message.meta.route.into(), key, Duration::ZERO);
             return Ok(());
         }
         let now = now_ms();
@@ -191,10 +194,10 @@ impl Found {
             Place::Waiting => until_ms,
             Place::Dead => now.saturating_add(until_ms.saturating_sub(received_ms).max(1)),
         };
-        let meta = Meta { until_ms, attempts: attempts.attempts, outcome: String::new(), ..message.meta };
+        let meta = Meta { until_ms, attempts: attempts.attempts, next_ms: 0, outcome: String::new(), ..message.meta };
         let again = Message { meta, payload: message.payload };
         if place == Place::Waiting {
-            streams.note(&again.meta.id, &Attempts { next_ms: 0, ..attempts }).await?;
+            streams.forget(&again.meta.id).await?;
         }
         streams.put_again(&again, now).await.map_err(|error| match error {
             NotPut::Full(because) => Failed(because),

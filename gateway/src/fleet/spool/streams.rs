@@ -22,7 +22,6 @@ use async_nats::jetstream::stream::{
     Config, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, StorageType, Stream,
 };
 use async_nats::jetstream::{self, Context, ErrorCode};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::message::{Message, Meta, Subjects, token};
@@ -130,7 +129,8 @@ impl Streams {
     /// Stores a dead letter.
     pub(super) async fn bury(&self, message: &Message) -> Result<(), NotPut> {
         let subject = self.subjects.buried(&message.meta);
-        let id = format!("{}.{}", message.meta.id, message.meta.attempts);
+        // A dead letter that is retried has another end, and may become one again.
+        let id = format!("{}.{}.{}", message.meta.id, message.meta.until_ms, message.meta.attempts);
         self.publish(subject, message, &id).await
     }
 
@@ -236,18 +236,21 @@ impl Streams {
         self.attempts.update(PAUSED, value.into(), revision).await.map_err(failed).map(drop)
     }
 
-    /// Begins the turn of an order key; `None` if it is another's.
-    pub(super) async fn begin_turn(&self, key: &str) -> Result<Option<u64>, Failed> {
-        match self.turns.create(key, Bytes::new()).await {
-            Ok(revision) => Ok(Some(revision)),
-            Err(error) if error.kind() == CreateErrorKind::AlreadyExists => Ok(None),
-            Err(error) => Err(failed(error)),
+    /// Begins the turn of an order key for this host, which has it not yet as far as it knows; `None` if it is another's.
+    pub(super) async fn begin_turn(&self, key: &str, host: &str) -> Result<Option<u64>, Failed> {
+        match self.turns.create(key, host.to_owned().into()).await {
+            Ok(revision) => return Ok(Some(revision)),
+            Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
         }
+        // The answer to an earlier try may have been lost.
+        let entry = self.turns.entry(key).await.map_err(failed)?;
+        Ok(entry.filter(|entry| entry.value == host.as_bytes()).map(|entry| entry.revision))
     }
 
     /// Goes on with a turn. Fails if it has ended.
-    pub(super) async fn renew_turn(&self, key: &str, revision: u64) -> Result<u64, Failed> {
-        self.turns.update(key, Bytes::new(), revision).await.map_err(failed)
+    pub(super) async fn renew_turn(&self, key: &str, host: &str, revision: u64) -> Result<u64, Failed> {
+        self.turns.update(key, host.to_owned().into(), revision).await.map_err(failed)
     }
 
     /// Ends a turn.
@@ -309,7 +312,11 @@ async fn find_stream(context: &Context, wanted: Config) -> Result<Stream, Failed
     };
     let found = match context.get_stream(&wanted.name).await {
         Ok(found) => found,
-        Err(error) if is_absent(&error.kind()) => context.create_stream(wanted.clone()).await.map_err(failed)?,
+        Err(error) if is_absent(&error.kind()) => {
+            let made = context.create_stream(wanted.clone()).await.map_err(failed)?;
+            tracing::info!(stream = wanted.name, "made a stream of the fleet");
+            made
+        }
         Err(error) => return Err(failed(error)),
     };
     checker(&found, &wanted)?;
@@ -378,12 +385,13 @@ fn not_put(error: PublishError) -> NotPut {
 }
 
 /// What a message of a stream is; `None` if it is not one of hookgate.
-pub(super) fn read(message: StreamMessage) -> Option<(u64, Message)> {
-    let sequence = message.sequence;
-    Some((sequence, Message::parse(Some(&message.headers), message.payload)?))
+pub(super) fn read(subjects: &Subjects, message: StreamMessage) -> Option<(u64, Message)> {
+    let (subject, sequence) = (message.subject, message.sequence);
+    let message = Message::parse(Some(&message.headers), message.payload)?;
+    subjects.are_of(&message.meta, &subject).then_some((sequence, message))
 }
 
 /// The state of a delivery that waits, with what was noted of it.
 pub(super) fn attempts_of(meta: &Meta, noted: Option<Attempts>) -> Attempts {
-    noted.unwrap_or(Attempts { attempts: meta.attempts, next_ms: 0, outcome: String::new() })
+    noted.unwrap_or(Attempts { attempts: meta.attempts, next_ms: meta.next_ms, outcome: String::new() })
 }

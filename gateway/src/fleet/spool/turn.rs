@@ -4,12 +4,15 @@
 //! is there, at whichever host. Must not ask a handler.
 
 use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{AckKind, Message as Pull};
+use tokio::sync::oneshot;
 
 use super::Outcome;
-use super::lane::{Lane, PAUSE, give_back};
+use super::lane::{Lane, PAUSE, expired, give_back, held_for, take_turn};
 use super::message::token;
 use super::streams::{Failed, Streams, TURN, attempts_of, read};
 use crate::deliveries::{Fate, now_ms};
@@ -18,10 +21,14 @@ use crate::deliveries::{Fate, now_ms};
 /// goes on with this delivery, so the pause matters only if that host is lost.
 const FIRST: Duration = Duration::from_millis(500);
 
+/// Most keys whose next attempt a host waits for without a pull. The servers' pauses do for others.
+const WAITS: usize = 1024;
+
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// The turn of a key, while this host has it.
 struct Turn<'s> {
+    lane: &'s Lane,
     streams: &'s Streams,
     key: String,
     revision: Cell<u64>,
@@ -29,10 +36,16 @@ struct Turn<'s> {
     renewed: Cell<Option<Instant>>,
 }
 
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.lane.shared.turns.borrow_mut().remove(&self.key);
+    }
+}
+
 impl Turn<'_> {
     /// Goes on with it.
     async fn renew(&self) {
-        match self.streams.renew_turn(&self.key, self.revision.get()).await {
+        match self.streams.renew_turn(&self.key, &self.lane.shared.host, self.revision.get()).await {
             Ok(revision) => {
                 self.revision.set(revision);
                 self.renewed.set(Some(Instant::now()));
@@ -52,33 +65,53 @@ impl Turn<'_> {
 
 /// Hands over the deliveries of a key until there is none, or the first must wait. `pull` is the one that told of it.
 pub(super) async fn serve(lane: &Lane, streams: &Streams, key: &str, pull: Option<&Pull>) -> Result<(), Failed> {
-    let name = format!("{}.{key}", token(&lane.route));
-    let Some(revision) = streams.begin_turn(&name).await? else {
+    let Some(turn) = begin(lane, streams, key).await? else {
         if let Some(pull) = pull {
             let count = pull.info().map_or(1, |info| info.delivered).clamp(1, 8);
             give_back(pull, LONGEST.min(FIRST * (1 << (count - 1)))).await;
         }
         return Ok(());
     };
-    let turn = Turn { streams, key: name, revision: Cell::new(revision), renewed: Cell::new(Some(Instant::now())) };
-    let pause = serve_turn(lane, &turn, key, pull).await;
+    let pause = serve_turn(&turn, key, pull).await;
     if turn.renewed.get().is_some()
         && let Err(error) = streams.end_turn(turn.revision.get()).await
     {
         // It ends by itself.
         lane.shared.failed(&error);
     }
-    // One that is gone is not given to anybody.
-    if let (Some(pull), Some(pause)) = (pull, pause?) {
+    drop(turn);
+    let Some(pause) = pause? else { return Ok(()) };
+    // It may be another one than the first; one that is gone is not given to anybody.
+    if let Some(pull) = pull {
         give_back(pull, pause).await;
+    }
+    // The first one comes by its own pull too, but perhaps later. A host that is lost does not wait.
+    if lane.shared.waits.get() < WAITS {
+        let (shared, streams, route) = (Rc::clone(&lane.shared), streams.clone(), Arc::clone(&lane.route));
+        take_turn(&shared, streams, route, key.to_owned(), pause);
     }
     Ok(())
 }
 
+/// Begins the turn of a key; `None` if another has it, here or at another host.
+async fn begin<'s>(lane: &'s Lane, streams: &'s Streams, key: &str) -> Result<Option<Turn<'s>>, Failed> {
+    let name = format!("{}.{key}", token(&lane.route));
+    if !lane.shared.turns.borrow_mut().insert(name.clone()) {
+        return Ok(None);
+    }
+    let (revision, renewed) = (Cell::new(0), Cell::new(None));
+    let turn = Turn { lane, streams, key: name, revision, renewed };
+    let Some(revision) = streams.begin_turn(&turn.key, &lane.shared.host).await? else { return Ok(None) };
+    turn.revision.set(revision);
+    turn.renewed.set(Some(Instant::now()));
+    Ok(Some(turn))
+}
+
 /// Returns after which pause the first one is to be attempted; `None` if there is none.
-async fn serve_turn(lane: &Lane, turn: &Turn<'_>, key: &str, pull: Option<&Pull>) -> Result<Option<Duration>, Failed> {
-    let streams = turn.streams;
+async fn serve_turn(turn: &Turn<'_>, key: &str, pull: Option<&Pull>) -> Result<Option<Duration>, Failed> {
+    let (lane, streams) = (turn.lane, turn.streams);
     let subject = streams.subjects.of_key(&lane.route, key);
+    let mut from = 0;
     loop {
         if !turn.holds().await {
             return Ok(Some(FIRST));
@@ -86,10 +119,12 @@ async fn serve_turn(lane: &Lane, turn: &Turn<'_>, key: &str, pull: Option<&Pull>
         if lane.is_paused() {
             return Ok(Some(Duration::ZERO));
         }
-        let Some(first) = streams.next_waiting(&subject, 0).await? else { return Ok(None) };
+        let Some(first) = streams.next_waiting(&subject, from).await? else { return Ok(None) };
         let sequence = first.sequence;
-        let Some((_, message)) = read(first) else {
-            return Err(Failed(format!("message {sequence} of the spool is not one of hookgate; remove it")));
+        let Some((_, message)) = read(&streams.subjects, first) else {
+            // Not one of hookgate: the pull of it says so.
+            from = sequence + 1;
+            continue;
         };
         let noted = streams.attempts(&message.meta.id).await?;
         let was_noted = noted.is_some();
@@ -98,23 +133,25 @@ async fn serve_turn(lane: &Lane, turn: &Turn<'_>, key: &str, pull: Option<&Pull>
         if pause > 0 {
             return Ok(Some(Duration::from_millis(pause)));
         }
+        if let (false, Some(pause)) = (lane.admits(&message.meta), held_for(&message.meta)) {
+            return Ok(Some(pause));
+        }
         let alive = || async {
             turn.renew().await;
             if let Some(pull) = pull {
                 drop(pull.ack_with(AckKind::Progress).await);
             }
         };
-        let Some(Outcome { fate, stored }) = lane.offer(sequence, &message, &before, alive).await else {
-            return Ok(Some(PAUSE));
+        let outcome = match lane.admits(&message.meta) {
+            true => lane.offer(sequence, &message, &before, alive).await,
+            false => Some(Outcome { fate: expired(&message.meta, Some(before)), stored: oneshot::channel().0 }),
         };
+        let Some(Outcome { fate, stored }) = outcome else { return Ok(Some(PAUSE)) };
+        let fate = lane.settle_dead(streams, &message, fate).await;
         let mut next = None;
         match &fate {
-            Fate::Taken => lane.insist(|| streams.remove_waiting(sequence)).await,
+            Fate::Taken | Fate::Dead { .. } => lane.insist(|| streams.remove_waiting(sequence)).await,
             Fate::Again { .. } => next = Some(lane.note(streams, &message.meta, &fate).await),
-            Fate::Dead { .. } => {
-                lane.bury(streams, message.clone(), &fate).await;
-                lane.insist(|| streams.remove_waiting(sequence)).await;
-            }
         }
         if was_noted && next.is_none() {
             lane.insist(|| streams.forget(&message.meta.id)).await;
