@@ -6,7 +6,6 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use hookgate_core::identity::{
     ChainCache, ChainLimits, ClientCertificate, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule,
     OnFailure, PeerChain, Profile, Provider, ProviderId, RefusalAnswer, Scope,
 };
-use hookgate_core::route::{Handler, PathPattern, Route, RouteTable};
+use hookgate_core::route::{Handler, Handlers, PathPattern, Route, RouteTable};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 use ring::hmac;
@@ -146,7 +145,7 @@ fn a_request_is_admitted_and_authenticated_without_an_allocation() {
     ] {
         let demands = Demands::new(vec![policy], vec![None]).of_providers(&[provider(Vec::new(), client_certificate)]);
         let path = PathPattern::Exact("/".into());
-        let route = Route::new("r", path, vec![ProviderId(0)], Handler { socket: PathBuf::new() });
+        let route = Route::new("r", path, vec![ProviderId(0)], Handlers::new(Handler::unix(""), []));
         let routes = RouteTable::new(Arc::new([route]));
         let request = || {
             let tag = HEXLOWER.encode(tag(b"s3cret", "{}").as_ref());

@@ -28,10 +28,10 @@ pub use self::table::describe;
 use self::table::{
     ACCEPT_ERRORS, BUILD_INFO, CACHE_ENTRIES, CACHE_EVICTIONS, CONNECTIONS, CONNECTIONS_ACTIVE, CONNECTIONS_LIMIT,
     DELIVERIES, FILTER_ATTACHED, FILTER_MEMORY, FILTER_PACKETS, FILTER_RANGES, FILTER_SET_PACKETS, FILTER_UNAVAILABLE,
-    GENERATION, HANDED_OVER, HANDLER_CONNECTIONS, HANDLER_IN_FLIGHT, HANDLER_RETRIES, HANDLER_UP, HANDLER_WAITING,
-    HANDSHAKE_DURATION, HANDSHAKES, IO_BACKEND, IO_FALLBACK, LAST_RELOAD, LAST_RELOAD_SUCCESSFUL, LENIENT, LOG_LOST,
-    LOG_SUPPRESSED, RELOADS, ROUTE_IN_FLIGHT, ROUTE_WAITING, SOURCE_MISSES, TICKET_POLICY, VERIFICATIONS,
-    WORKER_CONNECTIONS, WORKER_STALLED,
+    GENERATION, HANDED_OVER, HANDLER_CHOSEN, HANDLER_CONNECTIONS, HANDLER_EJECTED, HANDLER_FAILURES, HANDLER_IN_FLIGHT,
+    HANDLER_PASSED, HANDLER_RETRIES, HANDLER_UP, HANDLER_WAITING, HANDSHAKE_DURATION, HANDSHAKES, IO_BACKEND,
+    IO_FALLBACK, LAST_RELOAD, LAST_RELOAD_SUCCESSFUL, LENIENT, LOG_LOST, LOG_SUPPRESSED, RELOADS, ROUTE_IN_FLIGHT,
+    ROUTE_WAITING, SOURCE_MISSES, TICKET_POLICY, VERIFICATIONS, WORKER_CONNECTIONS, WORKER_STALLED,
 };
 use crate::crypto;
 use hookgate_core::identity::{CacheOutcome, ProfileMatch, ProviderId, Verification};
@@ -297,6 +297,45 @@ impl Meters {
                 count(provider, refusal.refusal.reject.row().reason);
             }
         }
+    }
+}
+
+/// Counts a request that a handler did not answer. Makes its handle: a failure costs more than that.
+pub fn handler_failed(handler: &str, reject: Reject) {
+    counter!(HANDLER_FAILURES, "handler" => handler.to_owned(), "reason" => reject.row().reason).increment(1);
+}
+
+/// The handles of one worker for one handler of a list.
+pub struct MemberMeters {
+    chosen: Counter,
+    passed: Counter,
+    ejected: Gauge,
+}
+
+impl MemberMeters {
+    /// Looks up the handles with the label `handler`.
+    pub fn new(handler: &str) -> Self {
+        let label = || handler.to_owned();
+        Self {
+            chosen: counter!(HANDLER_CHOSEN, "handler" => label()),
+            passed: counter!(HANDLER_PASSED, "handler" => label()),
+            ejected: gauge!(HANDLER_EJECTED, "handler" => label()),
+        }
+    }
+
+    /// Counts a request that goes to it.
+    pub fn chosen(&self) {
+        self.chosen.increment(1);
+    }
+
+    /// Counts a request that goes on to another one.
+    pub fn passed(&self) {
+        self.passed.increment(1);
+    }
+
+    /// Whether it is ejected.
+    pub fn ejected(&self, ejected: bool) {
+        self.ejected.set(if ejected { 1.0 } else { 0.0 });
     }
 }
 

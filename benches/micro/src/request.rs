@@ -17,7 +17,7 @@ use hookgate_core::auth::{
 };
 use hookgate_core::identity::ProviderId;
 use hookgate_core::reject::{Refusal, Reject, TypeBase};
-use hookgate_core::route::{Handler, HostPattern, PathPattern, Route, RouteId, RouteTable};
+use hookgate_core::route::{Handler, Handlers, HostPattern, PathPattern, Route, RouteId, RouteTable};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use ring::hmac;
@@ -54,7 +54,7 @@ fn fields() -> HeaderMap {
 /// Twelve routes, half of them with a host.
 fn routes() -> RouteTable {
     let route = |index: usize, host: Option<&str>, path: PathPattern| {
-        let handler = Handler { socket: "/run/app.sock".into() };
+        let handler = Handlers::new(Handler::unix("/run/app.sock"), []);
         let route = Route::new(format!("route-{index}"), path, vec![ProviderId(0)], handler);
         Route { host: host.map_or(HostPattern::Every, HostPattern::new), ..route }
     };

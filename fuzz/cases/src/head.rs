@@ -9,7 +9,7 @@ use hookgate::http::{check_direction, requested_host};
 use hookgate::upstream::headers::{self, Forwarded};
 use hookgate_core::auth::{AuthorizedPeer, Candidate, Demands, KeySets, ProofPolicy, ReplayGuard};
 use hookgate_core::identity::ProviderId;
-use hookgate_core::route::{Handler, HostPattern, Miss, PathPattern, Route, RouteId, RouteTable, reading};
+use hookgate_core::route::{Handler, Handlers, HostPattern, Miss, PathPattern, Route, RouteId, RouteTable, reading};
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
@@ -55,7 +55,7 @@ static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
         host: host.map_or(HostPattern::Every, HostPattern::new),
         methods: vec![Method::POST, Method::GET],
         client_cert_chain: true,
-        ..Route::new(name, path, vec![ProviderId(0)], Handler { socket: "/run/app.sock".into() })
+        ..Route::new(name, path, vec![ProviderId(0)], Handlers::new(Handler::unix("/run/app.sock"), []))
     };
     let routes = [
         route("exact", Some(SITE), PathPattern::Exact("/hook".into())),

@@ -8,13 +8,13 @@
 //! that of the resource which the handler serves. So below a prefix, a path is refused if its reading belongs to another route, or if it
 //! has none. An exact path is what the operator wrote, and is not read.
 
+mod handlers;
 mod host;
 pub mod reading;
 mod strip_prefix;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use http::{Method, StatusCode};
 use crate::identity::ProviderId;
 use crate::limits::Limits;
 
+pub use handlers::{Handler, HandlerAddress, HandlerEntry, Handlers, MAXIMUM_HANDLERS};
 pub use host::{HostMap, HostPattern, domain_of};
 pub use reading::PathFault;
 pub use strip_prefix::{StripPrefix, StripPrefixError};
@@ -68,8 +69,8 @@ pub struct RouteLimits {
 /// Who answers the requests of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnsweredBy {
-    /// `handler`, after every check.
-    Handler(Handler),
+    /// One of `handler`, after every check.
+    Handlers(Handlers),
     /// `respond`: hookgate, with this status and nothing else, to every client. Nothing leaves the process, and nothing is demanded.
     Gateway(StatusCode),
 }
@@ -83,14 +84,14 @@ impl RouteLimits {
 
 impl Route {
     /// A route for `POST` on every host, with the default bounds.
-    pub fn new(name: impl Into<Arc<str>>, path: PathPattern, providers: Vec<ProviderId>, handler: Handler) -> Self {
+    pub fn new(name: impl Into<Arc<str>>, path: PathPattern, providers: Vec<ProviderId>, handlers: Handlers) -> Self {
         Self {
             name: name.into(),
             host: HostPattern::Every,
             path,
             methods: vec![Method::POST],
             providers,
-            answered_by: AnsweredBy::Handler(handler),
+            answered_by: AnsweredBy::Handlers(handlers),
             client_cert_chain: false,
             strip_prefix: None,
             limits: RouteLimits::of(&Limits::default()),
@@ -112,10 +113,10 @@ impl Route {
         }
     }
 
-    /// Its handler; `None` if hookgate answers.
-    pub fn handler(&self) -> Option<&Handler> {
+    /// Its handlers; `None` if hookgate answers.
+    pub fn handlers(&self) -> Option<&Handlers> {
         match &self.answered_by {
-            AnsweredBy::Handler(handler) => Some(handler),
+            AnsweredBy::Handlers(handlers) => Some(handlers),
             AnsweredBy::Gateway(_) => None,
         }
     }
@@ -128,7 +129,7 @@ impl Route {
     /// The status with which hookgate answers everyone; `None` if a handler answers.
     pub fn public_status(&self) -> Option<StatusCode> {
         match self.answered_by {
-            AnsweredBy::Handler(_) => None,
+            AnsweredBy::Handlers(_) => None,
             AnsweredBy::Gateway(status) => Some(status),
         }
     }
@@ -143,13 +144,6 @@ pub enum PathPattern {
     Prefix(Arc<str>),
 }
 
-/// `handler`: a Unix stream socket that speaks HTTP/1.1. `unix:/absolute/path` in the file.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Handler {
-    /// Path of the socket, absolute, at most 107 bytes (`sun_path`, unix(7)).
-    pub socket: PathBuf,
-}
-
 /// Why there is no route for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Miss {
@@ -159,6 +153,12 @@ pub enum Miss {
     MethodNotAllowed(Vec<Method>),
     /// A handler could take the path for that of another resource.
     Path(PathFault),
+}
+
+/// Every handler of `routes`, each once, in the order of the routes.
+pub fn handlers_of(routes: &[Route]) -> impl Iterator<Item = &Handler> {
+    let mut seen = HashSet::new();
+    routes.iter().filter_map(Route::handlers).flat_map(Handlers::iter).filter(move |handler| seen.insert(*handler))
 }
 
 /// All routes, ordered for look-up.

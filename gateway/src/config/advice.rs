@@ -296,7 +296,7 @@ fn shared_handlers(parsed: &Parsed<'_>, report: &mut Report<'_>) {
             !is_same
                 && shares_host
                 && shares_method
-                && other.handler() == route.handler()
+                && shares_a_handler(other, route)
                 && paths.meets(&other.path_at_handler())
         };
         let (Some((_, other)), Some(at)) =
@@ -359,4 +359,8 @@ fn handshakes(parsed: &Parsed<'_>, report: &mut Report<'_>) {
             report.warn_at(&policy_at().unwrap_or(name.span()), WarningKind::SenderWithoutSuite { provider });
         }
     }
+}
+
+fn shares_a_handler(one: &Route, other: &Route) -> bool {
+    one.handlers().zip(other.handlers()).is_some_and(|(one, other)| one.meets(other))
 }

@@ -3,16 +3,18 @@
 //! Owns what is reported about missing sections, and the warnings about sections that do not fit. Must not change a section.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use toml::Spanned;
 
 use super::certificate::{RawCertificate, ServerCertificate, covers};
+use super::error::HandlerProblem;
 use super::provider::RawProvider;
 use super::report::Report;
 use super::route::RawRoute;
 use super::warning::{RouteWarning, WarningKind};
 use hookgate_core::identity::{self, Provider, ProviderId};
-use hookgate_core::route::{HostPattern, Route};
+use hookgate_core::route::{Handlers, HostPattern, Route};
 
 /// The required sections, in the order of the counts of [`expect_sections`], and what to write.
 const SECTIONS: [(&str, &str); 3] = [
@@ -30,6 +32,28 @@ pub(super) fn expect_sections(counts: [usize; 3], report: &mut Report<'_>) {
     }
     for ((section, write), _) in SECTIONS.iter().zip(counts).filter(|(_, count)| *count == 0) {
         report.missing_section(section, write);
+    }
+}
+
+/// Reports handlers whose port is one where hookgate itself listens: a request would come back, again and again.
+pub(super) fn handlers(
+    routes: &[Route],
+    raw: &[Spanned<RawRoute>],
+    own: &[(&'static str, SocketAddr)],
+    report: &mut Report<'_>,
+) {
+    let meets = |port: SocketAddr, own: SocketAddr| {
+        let is_within = own.ip().is_unspecified() && own.is_ipv4() == port.is_ipv4();
+        port.port() == own.port() && (own.ip() == port.ip() || is_within)
+    };
+    for (route, raw) in routes.iter().zip(raw) {
+        for handler in route.handlers().into_iter().flat_map(Handlers::iter) {
+            let Some(port) = handler.port() else { continue };
+            if let Some((key, _)) = own.iter().find(|(_, own)| meets(port, *own)) {
+                let at = raw.get_ref().handler_at().unwrap_or(raw.span());
+                report.error_at(&at, HandlerProblem::Loop { handler: handler.to_string(), key }.into());
+            }
+        }
     }
 }
 

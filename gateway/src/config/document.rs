@@ -3,6 +3,8 @@
 //! Owns the syntax, and the problems of unknown keys and wrong types. Must not know a section: what a key means, and its bounds,
 //! are theirs.
 
+mod shape;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -12,6 +14,7 @@ use serde::de::{self, Deserialize, DeserializeOwned};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
+pub(super) use self::shape::{OneOrMany, WordOr};
 use super::error::{ConfigError, ConfigErrors, Location, Problem, nearest};
 
 /// The keys above all sections. Within a section, TOML takes them for keys of that section.
@@ -193,39 +196,6 @@ where
         let span = array.span();
         Spanned::new(span, array.into_inner().into_iter().map(plain).collect())
     }))
-}
-
-/// A word or a table.
-#[derive(Clone, Debug)]
-pub(super) enum WordOr<T> {
-    /// The word.
-    Word(String),
-    /// The table.
-    Table(T),
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for WordOr<T> {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct WordOrTable<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for WordOrTable<T> {
-            type Value = WordOr<T>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a string or a table")
-            }
-
-            fn visit_str<E: de::Error>(self, word: &str) -> Result<Self::Value, E> {
-                Ok(WordOr::Word(word.to_owned()))
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(WordOr::Table)
-            }
-        }
-
-        deserializer.deserialize_any(WordOrTable(PhantomData))
-    }
 }
 
 /// The message of the TOML parser about the text at `place`, with what to write.

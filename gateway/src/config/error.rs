@@ -31,7 +31,7 @@ pub(super) use self::problem::nearest;
 pub use self::proof::ProofProblem;
 pub use self::ranges::RangeProblem;
 pub use self::revocation::RevocationProblem;
-pub use self::route::RouteProblem;
+pub use self::route::{HandlerProblem, RouteProblem};
 pub use self::tickets::TicketProblem;
 
 /// All errors of a configuration, in the order of the lines; at least one.

@@ -54,6 +54,7 @@ mod warning;
 
 use std::env;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -95,8 +96,9 @@ pub use self::crls::{FetchedLists, parse_fetched};
 pub use self::durable::{Durable, OrderBy};
 pub(crate) use self::error::one_line;
 pub use self::error::{
-    CertificateProblem, ConfigError, ConfigErrors, DurableProblem, FileForm, FleetProblem, Location, OtherAnchor,
-    PresetProblem, Problem, ProofProblem, RangeProblem, RevocationProblem, RouteProblem, TicketProblem, is_of_host,
+    CertificateProblem, ConfigError, ConfigErrors, DurableProblem, FileForm, FleetProblem, HandlerProblem, Location,
+    OtherAnchor, PresetProblem, Problem, ProofProblem, RangeProblem, RevocationProblem, RouteProblem, TicketProblem,
+    is_of_host,
 };
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
@@ -355,6 +357,8 @@ impl Config {
         coverage::providers(&providers, raw_providers, &routes, &mut report);
         coverage::certificates(&certificates, raw_certificates, &routes, &mut report);
         coverage::hosts(&routes, raw_routes, &certificates, &mut report);
+        let own = own_addresses(listen.as_ref(), metrics.as_ref(), admin.as_ref());
+        coverage::handlers(&routes, raw_routes, &own, &mut report);
         coverage::authority_names(&providers, &routes, raw_routes, &mut report);
         advice::advise(
             &advice::Parsed {
@@ -435,6 +439,21 @@ fn sources(ranges: &[ProviderRanges], urls: &[Vec<RangeUrl>]) -> Vec<Sources> {
 }
 
 /// The elements of an array of tables; empty without the array.
+/// Where hookgate itself listens, with the key that says so.
+fn own_addresses(
+    listen: Option<&Listen>,
+    metrics: Option<&Metrics>,
+    admin: Option<&Admin>,
+) -> Vec<(&'static str, SocketAddr)> {
+    let listen = listen.into_iter().flat_map(|listen| &listen.addresses).map(|address| ("listen.addresses", *address));
+    let metrics = metrics.map(|metrics| ("metrics.listen", metrics.listen));
+    let admin = admin.and_then(|admin| match admin.listen {
+        AdminAddress::Loopback(address) => Some(("admin.listen", address)),
+        AdminAddress::Unix(_) => None,
+    });
+    listen.chain(metrics).chain(admin).collect()
+}
+
 fn elements<T>(array: Option<&Spanned<Vec<Spanned<T>>>>) -> &[Spanned<T>] {
     array.map(|array| array.get_ref().as_slice()).unwrap_or_default()
 }

@@ -9,19 +9,20 @@ use super::document::Document;
 use super::error::Location;
 use super::file::{self, FileVersions, MAXIMUM_FILE_BYTES};
 use super::strength::{About, Loss};
-use hookgate_core::route::Route;
+use hookgate_core::route::{HandlerAddress, Route};
 use toml::de::DeValue;
 
-/// The scheme of handlers.
+/// The schemes of handlers.
 const UNIX: &str = "unix:";
+const HTTP: &str = "http://";
 
 /// What a configuration names on this host, each with its first location.
 #[derive(Debug, Default)]
 pub struct NamedPlaces {
     /// The files that were read, the configuration first. One that the configuration does not name, such as a preset, has no line.
     pub files: Vec<(Location, PathBuf)>,
-    /// The sockets of handlers.
-    pub handlers: Vec<(Location, PathBuf)>,
+    /// Handlers.
+    pub handlers: Vec<(Location, HandlerAddress)>,
     /// `listen.addresses`
     pub listen: Vec<(Location, SocketAddr)>,
     /// `metrics.listen`
@@ -102,10 +103,10 @@ impl NamedPlaces {
         document.texts(&mut |text, span| {
             let location = document.location(&span);
             let key = location.key.as_str();
-            if key.starts_with("route[") && key.ends_with("].handler") {
-                let Some(socket) = text.strip_prefix(UNIX) else { return };
-                if !places.handlers.iter().any(|(_, known)| known == Path::new(socket)) {
-                    places.handlers.push((location, PathBuf::from(socket)));
+            if is_handler(key) {
+                let Some(address) = handler(text) else { return };
+                if !places.handlers.iter().any(|(_, known)| *known == address) {
+                    places.handlers.push((location, address));
                 }
             } else if key.starts_with("listen.addresses[") {
                 places.listen.extend(text.parse().ok().map(|address| (location, address)));
@@ -127,5 +128,21 @@ impl NamedPlaces {
         });
         places.files.extend(unnamed.into_iter().map(|file| (document.location_of_key(""), file.to_owned())));
         places
+    }
+}
+
+/// Whether this is the key of a handler's address: `route[0].handler`, one of its elements, or `address` in one.
+fn is_handler(key: &str) -> bool {
+    let of_route = key.strip_prefix("route[").and_then(|rest| rest.split_once("].handler"));
+    of_route.is_some_and(|(index, rest)| {
+        index.bytes().all(|byte| byte.is_ascii_digit()) && (rest.is_empty() || rest.starts_with(['[', '.']))
+    })
+}
+
+/// The address of a handler, as a configuration without errors has it.
+fn handler(text: &str) -> Option<HandlerAddress> {
+    match text.strip_prefix(UNIX) {
+        Some(path) => Some(HandlerAddress::Unix(path.into())),
+        None => text.strip_prefix(HTTP)?.parse().ok().map(HandlerAddress::Tcp),
     }
 }

@@ -4,13 +4,13 @@
 //! does.
 
 mod bounds;
+mod handler;
 mod public;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use hyper::Method;
@@ -18,6 +18,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use self::bounds::Counted;
+use self::handler::{Named, RawHandler, WRITE_HANDLER};
 use super::client_certificate;
 use super::document::{self, WordOr};
 use super::durable::{self, Durable, RawDelivery, RawDurable, Written};
@@ -31,7 +32,7 @@ use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::ProviderId;
 use hookgate_core::limits::Limits;
 use hookgate_core::route::{
-    Handler, HostPattern, PathFault, PathPattern, Route, StripPrefix, StripPrefixError, take_head_with_get,
+    HostPattern, PathFault, PathPattern, Route, StripPrefix, StripPrefixError, take_head_with_get,
 };
 
 /// The most routes of a file. Each name becomes a metric label.
@@ -42,15 +43,11 @@ const MAXIMUM_PATH_BYTES: usize = 1024;
 const MAXIMUM_METHODS: usize = 16;
 /// The most bytes of a name. It becomes a metric label.
 const MAXIMUM_NAME_BYTES: usize = 128;
-/// `sun_path` holds 108 bytes with the terminating zero (unix(7)).
-const MAXIMUM_SOCKET_BYTES: usize = 107;
 
 const WRITE_PATH: &str = "path = \"/pagerduty\", or \"/pagerduty/*\" for every path below it";
 const WRITE_PUBLIC_PATH: &str = "path = \"/healthz\"";
 const WRITE_PROVIDERS: &str =
     "providers = [\"pagerduty\"] (the names of the [[provider]] sections whose requests this route takes)";
-const EXAMPLE_HANDLER: &str = "unix:/run/app/hook.sock";
-const WRITE_HANDLER: &str = "handler = \"unix:/run/app/hook.sock\"";
 const WRITE_METHODS: &str = "methods = [\"POST\"], or remove the key (the default is POST)";
 
 /// `[[route]]` as written.
@@ -62,7 +59,7 @@ pub(super) struct RawRoute {
     pub(super) path: Option<Spanned<String>>,
     methods: Option<Spanned<Vec<Spanned<String>>>>,
     providers: Option<Spanned<Vec<Spanned<String>>>>,
-    handler: Option<Spanned<String>>,
+    handler: Option<Spanned<RawHandler>>,
     pub(super) respond: Option<Spanned<i64>>,
     client_cert_chain: Option<Spanned<bool>>,
     pub(super) proof: Option<Spanned<WordOr<RawClause>>>,
@@ -80,6 +77,11 @@ impl RawRoute {
     /// What it says of its delivery.
     pub(super) fn written_delivery(&self) -> Written<'_> {
         Written { delivery: self.delivery.as_ref(), durable: self.durable.as_ref() }
+    }
+
+    /// Where `handler` is written.
+    pub(super) fn handler_at(&self) -> Option<Range<usize>> {
+        self.handler.as_ref().map(Spanned::span)
     }
 
     /// Where `host` is written.
@@ -107,18 +109,18 @@ pub(super) fn routes(
     report: &mut Report<'_>,
 ) -> ParsedRoutes {
     let mut earlier = EarlierRoutes::default();
-    let mut counted = Counted::default();
+    let (mut counted, mut named) = (Counted::default(), Named::default());
     let mut parsed = ParsedRoutes { routes: Vec::new(), proofs: Vec::new(), durable: Vec::new() };
     for raw in length::first(raw, MAXIMUM_ROUTES, report) {
         let RawRoute { proof, replay, .. } = raw.get_ref();
-        let route = parse(raw, names, limits, report);
+        let route = parse(raw, names, limits, &mut named, report);
         let name = route.as_ref().map_or("", |route| &route.name);
         let proof = proof::of_route(proof.as_ref(), replay.as_ref(), name, sources, report);
         if let Some(route) = route {
             check_certificates(raw, &route, proof.as_ref().and_then(Option::as_deref), names, report);
             earlier.add(raw, &route, report);
             counted.add(raw.get_ref(), &route);
-            let stored = match route.handler() {
+            let stored = match route.handlers() {
                 Some(_) => durable::durable(raw.get_ref().written_delivery(), &route, report),
                 None => None,
             };
@@ -153,7 +155,13 @@ fn check_certificates(
     }
 }
 
-fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, limits: &Limits, report: &mut Report<'_>) -> Option<Route> {
+fn parse(
+    raw: &Spanned<RawRoute>,
+    names: &ProviderNames,
+    limits: &Limits,
+    named: &mut Named,
+    report: &mut Report<'_>,
+) -> Option<Route> {
     let fields = raw.get_ref();
     if let Some(respond) = &fields.respond {
         return public::parse(raw, respond, report);
@@ -162,7 +170,7 @@ fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, limits: &Limits, report
     let path = required(raw, fields.path.as_ref(), "path", WRITE_PATH, report);
     let path = path.and_then(|path| parsed(path, parse_path, report));
     let handler = required(raw, fields.handler.as_ref(), "handler", WRITE_HANDLER, report);
-    let handler = handler.and_then(|handler| parsed(handler, parse_handler, report));
+    let handlers = handler.and_then(|raw| handler::handlers(raw, limits, named, report));
     let methods = parse_methods(fields.methods.as_ref(), report);
     let providers = required(raw, fields.providers.as_ref(), "providers", WRITE_PROVIDERS, report);
     let providers = providers.and_then(|providers| parse_providers(providers, names, report));
@@ -177,7 +185,7 @@ fn parse(raw: &Spanned<RawRoute>, names: &ProviderNames, limits: &Limits, report
         None => Arc::from(format!("{host}{}", path_text(&path))),
     };
     let client_cert_chain = fields.client_cert_chain.as_ref().is_some_and(|raw| *raw.get_ref());
-    let route = Route::new(name, path, providers?, handler?);
+    let route = Route::new(name, path, providers?, handlers?);
     Some(Route { host, methods: methods?, client_cert_chain, strip_prefix, limits, ..route })
 }
 
@@ -311,28 +319,6 @@ fn path_text(path: &PathPattern) -> String {
         PathPattern::Exact(path) => path.to_string(),
         PathPattern::Prefix(prefix) => format!("{prefix}*"),
     }
-}
-
-fn parse_handler(text: &str) -> Result<Handler, Problem> {
-    let fail = |reason| {
-        // A path that lacks the scheme alone is completed; of anything else, an example says more.
-        let is_path = text.starts_with('/') && !text.ends_with('/') && text.len() <= MAXIMUM_SOCKET_BYTES;
-        let write = if is_path { format!("unix:{text}") } else { EXAMPLE_HANDLER.to_owned() };
-        Err(Problem::Handler { text: text.to_owned(), reason, write })
-    };
-    let Some(path) = text.strip_prefix("unix:") else {
-        return fail("it does not begin with \"unix:\"");
-    };
-    if !path.starts_with('/') {
-        return fail("the path of the socket is not absolute");
-    }
-    if path.len() > MAXIMUM_SOCKET_BYTES {
-        return fail("the path of the socket is longer than 107 bytes, the limit of Linux");
-    }
-    if path.ends_with('/') || path.contains('\0') {
-        return fail("the path of the socket ends with \"/\" or holds a zero byte");
-    }
-    Ok(Handler { socket: PathBuf::from(path) })
 }
 
 fn parse_methods(raw: Option<&Spanned<Vec<Spanned<String>>>>, report: &mut Report<'_>) -> Option<Vec<Method>> {

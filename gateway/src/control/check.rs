@@ -131,7 +131,7 @@ fn look(path: &Path, files: &FileVersions, config: Option<&Config>, user: Option
     look.warnings.extend(host::journal(&places));
     look.warnings.extend(host::foreign_addresses(&places));
     if let Some(config) = config {
-        look.warnings.extend(host::sockets(&places.handlers, config));
+        look.warnings.extend(host::handlers(&places.handlers, config));
         look.notes.extend(host::taken_ports(&places, &ControlSocket::of(config)));
         look.notes.extend(chain::private_ends(&places, config));
     }

@@ -4,7 +4,6 @@
 //! reserve, idle strangers cannot keep hookgate from connecting to its handlers, reading files in a reload, fetching keys, or answering
 //! on the metrics endpoint and the admin side. Must not open or close anything: [`crate::accept`] holds the bound.
 
-use std::collections::HashSet;
 use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -12,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::endpoint;
 use crate::config::{Config, KeyOrigin, RangeUrl};
 use hookgate_core::limits::Limits;
-use hookgate_core::route::Route;
+use hookgate_core::route::handlers_of;
 
 /// Descriptors of a worker beside its sockets: ring, epoll instance, event counter, and what its runtime duplicates. Two were counted
 /// with io_uring_direct, four with epoll and five with io_uring.
@@ -76,7 +75,7 @@ impl Descriptors {
         let limit = getrlimit(Resource::Nofile)
             .current
             .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let handlers: HashSet<_> = config.routes.iter().filter_map(Route::handler).collect();
+        let handlers = handlers_of(&config.routes).count();
         let is_fetched = |origin: &KeyOrigin| matches!(origin, KeyOrigin::Url { .. });
         let keys = config.proofs.key_sources.iter().filter(|source| is_fetched(&source.origin)).count();
         // A list that several providers name counts for each.
@@ -86,7 +85,7 @@ impl Descriptors {
         let demand = Demand {
             workers: self.workers,
             reserve: self.fixed + FILES + endpoints + PER_FETCH * (keys + lists),
-            handlers: handlers.len(),
+            handlers,
         };
         let configured = config.limits;
         let needed = demand.needed(&configured);

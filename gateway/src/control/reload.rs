@@ -44,7 +44,7 @@ use crate::state::StateDirectory;
 use hookgate_core::auth::ReplayGuard;
 use hookgate_core::identity::ChainCache;
 use hookgate_core::limits::Limits;
-use hookgate_core::route::Route;
+use hookgate_core::route::handlers_of;
 
 /// Most log lines about the changes of one reload, which can replace the whole configuration.
 const MAXIMUM_LINES: usize = 100;
@@ -569,8 +569,7 @@ pub(super) fn users(ranges: &WrittenRanges, revocation: &Revocation, source: &So
 fn named_labels(config: &Config) -> BTreeSet<NamedLabel> {
     let providers = config.providers.iter().map(|provider| ("provider", provider.name.to_string()));
     let routes = config.routes.iter().map(|route| ("route", route.name.to_string()));
-    let handlers = config.routes.iter().filter_map(Route::handler);
-    let handlers = handlers.map(|handler| ("handler", handler.socket.display().to_string()));
+    let handlers = handlers_of(&config.routes).map(|handler| ("handler", handler.to_string()));
     providers.chain(routes).chain(handlers).collect()
 }
 

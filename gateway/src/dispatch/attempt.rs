@@ -150,7 +150,7 @@ async fn ask(
     let (began, mut answered) = (Instant::now(), None);
     let limits = HandlerLimits::share(&snapshot.limits, &route.limits, 1);
     let answer = dispatcher.upstream.forward(outgoing, route, limits, &mut answered).await;
-    let elapsed = answered.map_or_else(|| began.elapsed(), |then| then.saturating_duration_since(began));
+    let elapsed = answered.map_or_else(|| began.elapsed(), |answered| answered.at.saturating_duration_since(began));
     let (fate, status) = match answer {
         Ok(answer) => {
             let (status, fields) = (answer.status(), answer.headers());

@@ -264,7 +264,7 @@ impl Rounds {
         self.dispatcher.upstream.retain(&self.snapshot.routes);
         let mut lanes = HashMap::new();
         for (index, route) in self.snapshot.routes.routes().iter().enumerate() {
-            if route.handler().is_none() {
+            if route.handlers().is_none() {
                 continue;
             }
             let id = RouteId(index);

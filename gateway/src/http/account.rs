@@ -17,7 +17,7 @@ use crate::metrics::requests::RequestLabels;
 use crate::recent::{Note, What};
 use hookgate_core::identity::{ProviderId, VerifiedChain};
 use hookgate_core::reject::{Refusal, Reject};
-use hookgate_core::route::{Route, RouteId};
+use hookgate_core::route::{Handlers, Route, RouteId};
 
 /// The status in metrics and log for a peer that went away before its answer, as in nginx.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -48,6 +48,8 @@ pub(super) struct Account {
     pub(super) handed_over: Option<Instant>,
     /// The time from there to the head of the handler's answer.
     pub(super) handler: Option<Duration>,
+    /// Of several handlers, which one answered: its index in the list of the route.
+    pub(super) entry: usize,
     /// The time until it was stored, or not: of a durable route.
     pub(super) stored: Option<Duration>,
     /// Why it was refused; of a duplicate, that it is one.
@@ -73,6 +75,7 @@ impl Account {
             bytes_out: 0,
             handed_over: None,
             handler: None,
+            entry: 0,
             stored: None,
             refusal: None,
             is_duplicate: false,
@@ -202,7 +205,14 @@ impl Connection {
         account.answered = Some((status, elapsed));
         let standing = self.standing.borrow();
         let labels = labels(&standing, account.route, account.provider);
-        self.server.context.meters.requests.answered(labels, status, elapsed, account.handler);
+        let meters = &self.server.context.meters.requests;
+        meters.answered(labels, status, elapsed, account.handler);
+        if let (None, Some(duration), Some(id)) = (labels.handler, account.handler, account.route)
+            && let route = standing.snapshot.routes.route(id)
+            && let Some(entry) = route.handlers().and_then(|handlers| handlers.entries().get(account.entry))
+        {
+            meters.answered_by(entry.handler.label(), &route.name, duration);
+        }
     }
 
     fn count_refusal(&self, refusal: &Refusal, account: Option<&Account>) {
@@ -322,10 +332,7 @@ fn profile(standing: &Standing, provider: Option<ProviderId>) -> Option<&str> {
 /// The labels of metrics about a request.
 fn labels(standing: &Standing, route: Option<RouteId>, provider: Option<ProviderId>) -> RequestLabels<'_> {
     let route = route.map(|id| standing.snapshot.routes.route(id));
+    let only = route.and_then(Route::handlers).and_then(Handlers::only);
     let provider = provider.map(|id| &standing.snapshot.identity.provider(id).name);
-    RequestLabels {
-        route: route.map(|route| &route.name),
-        handler: route.and_then(Route::handler).map(|handler| &*handler.socket),
-        provider,
-    }
+    RequestLabels { route: route.map(|route| &route.name), handler: only.map(|entry| entry.handler.label()), provider }
 }

@@ -27,7 +27,7 @@ use crate::admission::{self, Verdict};
 use crate::fleet::Held;
 use crate::snapshot::{Reception, Snapshot};
 use crate::upstream::headers::{Forwarded, X_REQUEST_ID};
-use crate::upstream::{HandlerBody, HandlerLimits, Outgoing};
+use crate::upstream::{Answered, HandlerBody, HandlerLimits, Outgoing};
 use hookgate_core::auth::{AuthenticatedRequest, AuthorizedPeer, Candidate, Reservation, Unauthenticated};
 use hookgate_core::identity::{ChainRefusal, OnFailure, PeerChain, ProviderId, Suspect, VerifiedChain};
 use hookgate_core::reject::{Refusal, Reject};
@@ -248,7 +248,10 @@ async fn hand_over(
     let (handed_over, mut answered) = (Instant::now(), None);
     connection.note(|account| (account.proof, account.handed_over) = (proof, Some(handed_over)));
     let response = connection.server.upstream.forward(&request, route, limits, &mut answered).await;
-    connection.note(|account| account.handler = answered.map(|then| then.saturating_duration_since(handed_over)));
+    if let Some(Answered { at, entry }) = answered {
+        let took = at.saturating_duration_since(handed_over);
+        connection.note(|account| (account.handler, account.entry) = (Some(took), entry));
+    }
     let response = response.map_err(Failure::after_body)?;
     if let Some(delivery) = delivery
         && !response.status().is_server_error()

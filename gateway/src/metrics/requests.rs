@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +22,8 @@ use super::table::{
 pub struct RequestLabels<'a> {
     /// The name of its route.
     pub route: Option<&'a Label>,
-    /// The socket of the handler of that route.
-    pub handler: Option<&'a Path>,
+    /// The one handler of that route; `None` if there are several.
+    pub handler: Option<&'a Label>,
     /// The name of the provider that it is admitted as; of a refusal, also the one that it claims.
     pub provider: Option<&'a Label>,
 }
@@ -43,7 +42,7 @@ impl Handles {
     fn new(labels: RequestLabels<'_>, status: u16) -> Self {
         let text = |label: Option<&Label>| label.map(|label| label.to_string()).unwrap_or_default();
         let (route, provider) = (|| text(labels.route), || text(labels.provider));
-        let handler = || labels.handler.map(|path| path.display().to_string());
+        let handler = || labels.handler.map(|label| label.to_string());
         let handler_duration =
             handler().map(|handler| histogram!(HANDLER_DURATION, "handler" => handler, "route" => route()));
         Self {
@@ -72,6 +71,8 @@ pub struct RequestMeters {
     duplicates: RefCell<HashMap<(Label, Label), Counter>>,
     requests: RefCell<HashMap<(Label, Label, u16), Handles>>,
     recent: RefCell<Option<Recent>>,
+    /// By handler and route: of routes with several handlers.
+    of_several: RefCell<HashMap<(Label, Label), Histogram>>,
 }
 
 impl Default for RequestMeters {
@@ -90,6 +91,7 @@ impl RequestMeters {
             duplicates: RefCell::default(),
             requests: RefCell::default(),
             recent: RefCell::default(),
+            of_several: RefCell::default(),
         }
     }
 
@@ -122,6 +124,13 @@ impl RequestMeters {
                 handles.handler_duration.record(duration);
             }
         });
+    }
+
+    /// Counts the time of one of the several handlers of this route.
+    pub fn answered_by(&self, handler: &Label, route: &Label, duration: Duration) {
+        let make = |key: &(Label, Label)| histogram!(HANDLER_DURATION, "handler" => key.0.to_string(), "route" => key.1.to_string());
+        let key = (Arc::clone(handler), Arc::clone(route));
+        self.of_several.borrow_mut().entry(key).or_insert_with_key(make).record(duration);
     }
 
     /// Counts the bytes of the bodies of a request and of its answer.

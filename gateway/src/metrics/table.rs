@@ -99,7 +99,7 @@ pub const LABELS: &[Label] = &[
     Label { name: "error", values: "names of errno", most: "errnos" },
     Label { name: "family", values: "`ipv4`, `ipv6`", most: "2" },
     Label { name: "group", values: "`X25519MLKEM768`, `X25519`, `P-256`, `P-384` or empty", most: "5" },
-    Label { name: "handler", values: "paths of the sockets of handlers", most: "handlers" },
+    Label { name: "handler", values: "paths of the sockets of handlers, or their URLs", most: "handlers" },
     Label { name: "interface", values: "interfaces of `[filter]`", most: "interfaces" },
     Label { name: "issuer", values: "subjects of the issuers of revocation lists", most: "lists" },
     Label { name: "kind", values: "`server`, `trust_anchor`", most: "1" },
@@ -295,6 +295,18 @@ metrics! {
         HANDLER_CONNECTIONS = Counter "hookgate_handler_connections_total" ["handler"]
             "Connections made to a handler.",
             "rate(hookgate_handler_connections_total[5m])";
+        HANDLER_FAILURES = Counter "hookgate_handler_failures_total" ["handler", "reason"]
+            "Requests that a handler did not answer, or not in HTTP. If another handler of a list answered, the sender heard nothing of it. Absent until the first.",
+            "increase(hookgate_handler_failures_total[1h])";
+        HANDLER_CHOSEN = Counter "hookgate_handler_chosen_total" ["handler"]
+            "Requests that went to this handler of a list. Absent for a handler that is alone in each route.",
+            "rate(hookgate_handler_chosen_total[5m])";
+        HANDLER_PASSED = Counter "hookgate_handler_passed_total" ["handler"]
+            "Requests of which this handler got nothing, so that another one of the list got them. Absent for a handler that is alone in each route.",
+            "increase(hookgate_handler_passed_total[1h])";
+        HANDLER_EJECTED = Gauge "hookgate_handler_ejected" ["handler"]
+            "1 while a handler of a list is ejected: it failed, and gets one request at a time that tries it. Absent for a handler that is alone in each route.",
+            "hookgate_handler_ejected == 1";
         HANDLER_RETRIES = Counter "hookgate_handler_retries_total" ["handler"]
             "Requests sent again because the handler had closed an idle connection.",
             "increase(hookgate_handler_retries_total[1h])";

@@ -1,7 +1,7 @@
 //! One attempt to get a request answered on one connection to a handler.
 //!
-//! Owns what a failed attempt means: whether the request may be sent again, and what the peer is told. Must not choose the
-//! connection: that is [`super::Upstream::forward`].
+//! Owns what a failed attempt means: whether the request may be sent again, to the same handler or another one, and what the peer is told. Must
+//! not choose the connection: that is [`super::Upstream::forward`].
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -12,7 +12,8 @@ use hyper::{Method, Request, Response};
 use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::Handler;
 
-use super::pool::{Connection, HandlerLimits, late};
+use super::health::Failure;
+use super::pool::{Connection, HandlerLimits, Permit, late};
 
 /// Sends `request` and waits for the head of the answer.
 pub(super) async fn attempt(
@@ -27,6 +28,32 @@ pub(super) async fn attempt(
             Ok((connection, response))
         }
         Err(error) => Err(AttemptFailure::new(error, &connection, sent_before)),
+    }
+}
+
+/// A request that a handler did not answer.
+pub(super) struct Unanswered {
+    /// What the peer is told.
+    pub(super) refusal: Refusal,
+    /// What it says of the handler; `None` if the handler is not to blame, or not more than its bound on requests.
+    pub(super) failure: Option<Failure>,
+    /// Whether another handler may get the request: this one cannot have begun to act on it, and others may do better.
+    pub(super) may_go_elsewhere: bool,
+    /// Its place, if it has it still.
+    pub(super) permit: Option<Permit>,
+}
+
+impl Unanswered {
+    /// No connection was made, so nothing was sent.
+    pub(super) fn unconnected(refusal: Refusal, permit: Permit) -> Self {
+        let failure = (refusal.reject == Reject::HandlerUnavailable).then_some(Failure::Unreached);
+        let may_go_elsewhere = matches!(refusal.reject, Reject::HandlerUnavailable | Reject::HandlerOverloaded);
+        Self { refusal, failure, may_go_elsewhere, permit: Some(permit) }
+    }
+
+    /// An answer came that cannot be forwarded.
+    pub(super) fn answered(refusal: Refusal) -> Self {
+        Self { refusal, failure: Some(Failure::Unanswered), may_go_elsewhere: false, permit: None }
     }
 }
 
@@ -61,19 +88,29 @@ impl AttemptFailure {
         !self.late && !self.malformed && (self.nothing_sent || method.is_idempotent())
     }
 
+    /// The request ends here, or with another handler: only if nothing of it was sent. An idempotent request of which something was sent may have
+    /// ended the handler, and would end the next one.
+    pub(super) fn unanswered(&self, handler: &Handler, limits: HandlerLimits, permit: Permit) -> Unanswered {
+        Unanswered {
+            refusal: self.refusal(handler, limits),
+            failure: Some(Failure::Unanswered),
+            may_go_elsewhere: !self.late && !self.malformed && self.nothing_sent,
+            permit: Some(permit),
+        }
+    }
+
     /// What the peer is told.
-    pub(super) fn refusal(&self, handler: &Handler, limits: HandlerLimits) -> Refusal {
+    fn refusal(&self, handler: &Handler, limits: HandlerLimits) -> Refusal {
         let Self { error, late: is_late, malformed, .. } = self;
-        let socket = handler.socket.display();
         match (is_late, malformed) {
             (true, _) => late(handler, limits),
             (false, true) => Refusal::new(
                 Reject::HandlerMalformed,
-                format!("The handler at {socket} answered with something that is not HTTP/1.1: {error}."),
+                format!("The handler at {handler} answered with something that is not HTTP/1.1: {error}."),
             ),
             (false, false) => Refusal::new(
                 Reject::HandlerUnavailable,
-                format!("The handler at {socket} closed the connection before answering: {error}."),
+                format!("The handler at {handler} closed the connection before answering: {error}."),
             ),
         }
     }
@@ -105,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_by_what_the_handler_did() {
-        let handler = Handler { socket: "/run/app.sock".into() };
+        let handler = Handler::unix("/run/app.sock");
         let limits = Limits::default();
         let limits = HandlerLimits::share(&limits, &RouteLimits::of(&limits), 1);
         let check = |failure: AttemptFailure, expected, part: &str| {

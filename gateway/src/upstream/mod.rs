@@ -1,18 +1,22 @@
-//! The last stage: forwards an authenticated request over a Unix socket to its handler, and the handler's answer back.
+//! The last stage: forwards an authenticated request to its handler, or to one of several, and the handler's answer back.
 //!
-//! Owns the keep-alive pools of a worker, the places of each handler over all workers, the field rules ([`headers`]), the retry rule
-//! (`attempt`) and the rule which answers can be forwarded (`answer`). Takes nothing but an [`Outgoing`]. Must not know certificates or policy beyond what the request carries.
+//! Owns the keep-alive pools of a worker, the places and the standing of each handler over all workers, the field rules ([`headers`]), the choice
+//! among several handlers (`choice`), the retry rule (`attempt`) and the rule which answers can be forwarded (`answer`). Takes nothing but an [`Outgoing`]. Must not know certificates or policy beyond what the request carries.
 
 mod answer;
 mod attempt;
 mod body;
+mod choice;
+mod connect;
 mod contact;
 pub mod headers;
+mod health;
 mod held;
 mod outgoing;
 mod place;
 mod pool;
 mod route_places;
+mod several;
 mod stream;
 
 use std::cell::{Cell, RefCell};
@@ -27,17 +31,28 @@ use hyper::{Method, Response};
 pub use body::{HandlerBody, HandlerBodyError};
 pub use contact::LastContact;
 pub use outgoing::Outgoing;
-pub use place::{HandlerState, Places};
+pub use place::{Ejected, HandlerState, Places};
 pub use pool::HandlerLimits;
 
-use attempt::attempt;
+use attempt::{Unanswered, attempt};
 use pool::{Lease, Permit, Pool};
 use route_places::{RoutePermit, RoutePlaces};
+use several::Group;
 
+use crate::metrics;
 use hookgate_core::reject::{Blame, Refusal, Reject};
-use hookgate_core::route::{Handler, Route, RouteTable};
+use hookgate_core::route::{Handler, HandlerEntry, Handlers, Route, RouteTable, handlers_of};
 use hookgate_io::Backend;
 use hookgate_io::sweep::Sweep;
+
+/// An answer came.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered {
+    /// When its head was there.
+    pub at: Instant,
+    /// Of which handler: the index in the list of the route.
+    pub entry: usize,
+}
 
 /// The handlers of one worker.
 pub struct Upstream {
@@ -46,6 +61,8 @@ pub struct Upstream {
     pools: RefCell<HashMap<Handler, Rc<Pool>>>,
     /// The pool of the last request, found again without hashing a path.
     recent: RefCell<Option<Rc<Pool>>>,
+    /// Of each list of several handlers that has had a request.
+    groups: RefCell<Vec<Rc<Group>>>,
     /// Bytes of answers that were taken ahead of their peers.
     held: Rc<Cell<usize>>,
     places: Arc<Places>,
@@ -57,14 +74,17 @@ impl Upstream {
     /// Without connections. All workers share `places`.
     pub fn new(backend: Backend, sweep: Rc<Sweep>, places: Arc<Places>) -> Self {
         let (pools, routes) = (RefCell::default(), RefCell::default());
-        Self { places, backend, sweep, pools, recent: RefCell::default(), held: Rc::default(), routes }
+        let (recent, groups, held) = (RefCell::default(), RefCell::default(), Rc::default());
+        Self { places, backend, sweep, pools, recent, groups, held, routes }
     }
 
     /// Closes the idle connections to handlers that `routes` no longer name, and forgets the bounds of routes that have none any more.
     pub fn retain(&self, routes: &RouteTable) {
-        let named = |handler: &Handler| routes.routes().iter().any(|route| route.handler() == Some(handler));
+        let named: HashSet<&Handler> = handlers_of(routes.routes()).collect();
         self.recent.take();
-        self.pools.borrow_mut().retain(|handler, _| named(handler));
+        self.pools.borrow_mut().retain(|handler, _| named.contains(handler));
+        // After the pools, whose gates have the standing of handlers that stay.
+        self.groups.take();
         let bounded = routes.routes().iter().filter(|route| route.limits.max_in_flight.is_some());
         let bounded: HashSet<&str> = bounded.map(|route| &*route.name).collect();
         self.routes.borrow_mut().retain(|name, _| bounded.contains(&**name));
@@ -73,6 +93,7 @@ impl Upstream {
     /// Closes every idle connection.
     pub fn close(&self) {
         self.recent.take();
+        self.groups.take();
         self.pools.borrow_mut().clear();
     }
 
@@ -94,7 +115,7 @@ impl Upstream {
     /// Waits for a place among the requests of `route`, if it has a bound of its own.
     async fn enter_route(
         &self,
-        (route, handler): (&Route, &Handler),
+        (route, handlers): (&Route, &Handlers),
         limits: HandlerLimits,
     ) -> Result<Option<RoutePermit>, Refusal> {
         let Some(most) = limits.of_route else { return Ok(None) };
@@ -104,7 +125,7 @@ impl Upstream {
             self.routes.borrow_mut().insert(Arc::clone(&route.name), Rc::clone(&places));
             places
         });
-        places.enter(most, (route, handler), limits).await.map(Some)
+        places.enter(most, (route, handlers), limits).await.map(Some)
     }
 
     /// How long the handler of a request that asked for its place at `began` has left.
@@ -112,8 +133,8 @@ impl Upstream {
         limits.timeout.saturating_sub(self.sweep.coarse().saturating_sub(began))
     }
 
-    /// Forwards `request` to the handler of `route` and returns the head of its answer; the body streams. `answered` gets the time when the
-    /// head came.
+    /// Forwards `request` to a handler of `route` and returns the head of its answer; the body streams. `answered` gets the time when the
+    /// head came, and from which.
     ///
     /// # Errors
     ///
@@ -123,20 +144,54 @@ impl Upstream {
         request: &Outgoing<'_>,
         route: &Route,
         limits: HandlerLimits,
-        answered: &mut Option<Instant>,
+        answered: &mut Option<Answered>,
     ) -> Result<Response<HandlerBody>, Refusal> {
         // Nothing is authenticated for a route without one.
-        let handler = route.handler().ok_or_else(no_handler)?;
+        let handlers = route.handlers().ok_or_else(no_handler)?;
         // The coarse clock costs nothing, and is exact enough for the bound.
         let began = self.sweep.coarse();
         // First: a request that waits for its route holds no place that another route could use.
-        let of_route = self.enter_route((route, handler), limits).await?;
-        let pool = self.pool(handler);
-        let permit = pool.enter(limits, self.left(limits, began), of_route).await?;
-        let outcome = self.ask(request, &pool, permit, (limits, began), answered).await;
+        let of_route = self.enter_route((route, handlers), limits).await?;
+        match handlers.only() {
+            Some(only) => self.forward_to(request, only, of_route, (limits, began), answered).await,
+            None => self.forward_to_one_of(request, handlers, of_route, (limits, began), answered).await,
+        }
+    }
+
+    /// To the one handler of a route, whatever became of the last request.
+    async fn forward_to(
+        &self,
+        request: &Outgoing<'_>,
+        entry: &HandlerEntry,
+        mut of_route: Option<RoutePermit>,
+        (limits, began): (HandlerLimits, Duration),
+        answered: &mut Option<Answered>,
+    ) -> Result<Response<HandlerBody>, Refusal> {
+        let (pool, limits) = (self.pool(&entry.handler), limits.at(entry));
+        let permit = pool.enter(limits, self.left(limits, began), &mut of_route).await?;
+        let outcome = self.ask(request, &pool, permit, (limits, began), true, answered).await;
+        if outcome.is_ok() && pool.gate.health.answered().is_some() {
+            // It was in a list before a reload.
+            metrics::MemberMeters::new(pool.handler().label()).ejected(false);
+        }
+        outcome.map_err(|unanswered| unanswered.refusal)
+    }
+
+    /// Asks the handler of `pool`, and notes the outcome.
+    async fn ask(
+        &self,
+        request: &Outgoing<'_>,
+        pool: &Rc<Pool>,
+        permit: Permit,
+        times: (HandlerLimits, Duration),
+        waits: bool,
+        answered: &mut Option<Answered>,
+    ) -> Result<Response<HandlerBody>, Unanswered> {
+        let outcome = self.exchange(request, pool, permit, times, waits, answered).await;
         match &outcome {
             Ok(_) => pool.gate.contact.answered(self.sweep.unix_time().as_secs()),
-            Err(refusal) if refusal.reject.row().blame == Blame::Handler => {
+            Err(Unanswered { refusal, .. }) if refusal.reject.row().blame == Blame::Handler => {
+                metrics::handler_failed(pool.handler().label(), refusal.reject);
                 pool.gate.contact.failed(refusal.reject, self.sweep.unix_time().as_secs());
             }
             Err(_) => {}
@@ -144,15 +199,17 @@ impl Upstream {
         outcome
     }
 
-    /// Asks the handler of `pool`, a second time if it closed a connection that was used before. `began` is when the request asked for its place.
-    async fn ask(
+    /// Asks the handler of `pool`, a second time if it closed a connection that was used before. `began` is when the request asked for its place;
+    /// it `waits` for a full accept queue if no other handler can have it.
+    async fn exchange(
         &self,
         request: &Outgoing<'_>,
         pool: &Rc<Pool>,
         permit: Permit,
         (limits, began): (HandlerLimits, Duration),
-        answered: &mut Option<Instant>,
-    ) -> Result<Response<HandlerBody>, Refusal> {
+        waits: bool,
+        answered: &mut Option<Answered>,
+    ) -> Result<Response<HandlerBody>, Unanswered> {
         let handler = pool.handler();
         let mut may_reuse = true;
         loop {
@@ -160,21 +217,24 @@ impl Upstream {
             let reused = if may_reuse { pool.checkout().await } else { None };
             let (connection, is_reused) = match reused {
                 Some(connection) => (connection, true),
-                None => pool.connect(left, may_reuse).await?,
+                None => match pool.connect(left, may_reuse, waits).await {
+                    Ok(connected) => connected,
+                    Err(refusal) => return Err(Unanswered::unconnected(refusal, permit)),
+                },
             };
             connection.begin(left);
             match attempt(connection, request.request()).await {
                 Ok((connection, response)) => {
-                    *answered = Some(Instant::now());
+                    *answered = Some(Answered { at: Instant::now(), entry: 0 });
                     let lease = Lease::new(connection, Rc::clone(pool), permit, limits);
-                    return received(response, request.method(), handler, lease).await;
+                    return received(response, request.method(), handler, lease).await.map_err(Unanswered::answered);
                 }
                 // A reused connection may turn out closed.
                 Err(failure) if is_reused && failure.is_safe_to_repeat(request.method()) => {
                     pool.meters.retried();
                     may_reuse = false;
                 }
-                Err(failure) => return Err(failure.refusal(handler, limits)),
+                Err(failure) => return Err(failure.unanswered(handler, limits, permit)),
             }
         }
     }
@@ -193,13 +253,12 @@ async fn received(
     lease: Lease,
 ) -> Result<Response<HandlerBody>, Refusal> {
     let (mut head, body) = response.into_parts();
-    let socket = handler.socket.display();
     let framing = answer::judge(&head, method)
-        .map_err(|fault| Refusal::new(fault.reject(), format!("The answer of the handler at {socket} {fault}.")))?;
+        .map_err(|fault| Refusal::new(fault.reject(), format!("The answer of the handler at {handler} {fault}.")))?;
     answer::own(&mut head);
     let mut body = HandlerBody::new(body, framing, lease);
     body.begin().await.map_err(|error| {
-        Refusal::new(error.reject(), format!("The handler at {socket} sent a head and no body: {error}."))
+        Refusal::new(error.reject(), format!("The handler at {handler} sent a head and no body: {error}."))
     })?;
     Ok(Response::from_parts(head, body))
 }

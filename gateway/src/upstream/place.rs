@@ -6,21 +6,29 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::Gauge;
 use tokio::sync::Semaphore;
 
 use super::contact::{Contact, LastContact};
+use super::health::Health;
 use hookgate_core::route::Handler;
 use hookgate_io::timer::timeout;
 
 /// The places of every handler and route. All workers share one.
-#[derive(Default)]
 pub struct Places {
     handlers: Gates<Handler>,
     /// By name.
     routes: Gates<Arc<str>>,
+    /// Where the clock of [`Health`] begins.
+    origin: Instant,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { handlers: Gates::default(), routes: Gates::default(), origin: Instant::now() }
+    }
 }
 
 /// Gates, each as long as a worker has a use for it.
@@ -53,9 +61,17 @@ impl Places {
     /// How `handler` is doing; `None` if it has got no request yet.
     pub fn state(&self, handler: &Handler) -> Option<HandlerState> {
         let gate = lock(&self.handlers).get(handler).and_then(Weak::upgrade)?;
-        let taken = gate.allowed.load(Ordering::Relaxed).saturating_sub(gate.places.available_permits());
-        let waiting = gate.waiting.load(Ordering::Relaxed);
-        Some(HandlerState { in_flight: taken, waiting, last: gate.contact.last() })
+        let Level { taken, waiting } = gate.level();
+        let ejected = gate
+            .health
+            .next_try()
+            .map(|(at, is_tried)| Ejected { next_try: Duration::from_millis(at.saturating_sub(self.now())), is_tried });
+        Some(HandlerState { in_flight: taken, waiting, last: gate.contact.last(), ejected })
+    }
+
+    /// The time of [`Health`], in milliseconds.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -68,6 +84,24 @@ pub struct HandlerState {
     pub waiting: usize,
     /// How its last request ended; `None` if none has.
     pub last: Option<LastContact>,
+    /// Whether the others of its list get its requests.
+    pub ejected: Option<Ejected>,
+}
+
+/// A handler that failed, and gets no request but one at a time that tries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejected {
+    /// How long it is until a request tries it.
+    pub next_try: Duration,
+    /// Whether a request tries it now.
+    pub is_tried: bool,
+}
+
+/// How many requests have a place, and wait for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Level {
+    pub(super) taken: usize,
+    pub(super) waiting: usize,
 }
 
 /// Why a request gets no place.
@@ -90,6 +124,8 @@ pub(super) struct Gate {
     waiting: AtomicUsize,
     /// How the last request ended; of a handler.
     pub(super) contact: Contact,
+    /// Whether requests go to it; of a handler in a list.
+    pub(super) health: Health,
 }
 
 impl Gate {
@@ -100,6 +136,7 @@ impl Gate {
             changing: Mutex::default(),
             waiting: AtomicUsize::new(0),
             contact: Contact::default(),
+            health: Health::default(),
         }
     }
 
@@ -126,6 +163,12 @@ impl Gate {
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => Err(NoPlace::Late),
         }
+    }
+
+    /// Its requests now.
+    pub(super) fn level(&self) -> Level {
+        let taken = self.allowed.load(Ordering::Relaxed).saturating_sub(self.places.available_permits());
+        Level { taken, waiting: self.waiting.load(Ordering::Relaxed) }
     }
 
     /// Gives back a place. The first that waits gets it.
@@ -190,7 +233,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     fn handler(name: &str) -> Handler {
-        Handler { socket: name.into() }
+        Handler::unix(name)
     }
 
     fn enter(gate: &Arc<Gate>, most: usize, limit: Duration) -> Result<(), NoPlace> {
@@ -228,12 +271,15 @@ mod tests {
         let places = Places::default();
         assert_eq!(places.state(&handler("a")), None);
         let gate = places.gate(&handler("a"));
-        assert_eq!(places.state(&handler("a")), Some(HandlerState { in_flight: 0, waiting: 0, last: None }));
+        assert_eq!(
+            places.state(&handler("a")),
+            Some(HandlerState { in_flight: 0, waiting: 0, last: None, ejected: None })
+        );
         assert_eq!(enter(&gate, 3, NOW), Ok(()));
         assert_eq!(enter(&gate, 3, NOW), Ok(()));
         gate.contact.answered(7);
         let last = Some(LastContact { at: 7, failure: None, answered: Some(7) });
-        assert_eq!(places.state(&handler("a")), Some(HandlerState { in_flight: 2, waiting: 0, last }));
+        assert_eq!(places.state(&handler("a")), Some(HandlerState { in_flight: 2, waiting: 0, last, ejected: None }));
         assert_eq!(places.state(&handler("b")), None);
     }
 

@@ -3,6 +3,7 @@
 //! Owns the idle connections, and the queue for a connection. Must not know what a request says.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,18 +14,18 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinHandle, spawn_local};
 
+use super::connect::{new_socket, try_connect};
 use super::held::{Held, HeldLimits};
 use super::place::{Gate, NoPlace};
 use super::route_places::RoutePermit;
-use super::stream::{ANSWER_MAX_BUFFER, Traffic, UnixStream};
+use super::stream::{ANSWER_MAX_BUFFER, HandlerStream, Traffic};
 use crate::metrics::HandlerMeters;
 use hookgate_core::limits::Limits;
 use hookgate_core::reject::{Refusal, Reject};
-use hookgate_core::route::{Handler, RouteLimits};
+use hookgate_core::route::{Handler, HandlerAddress, HandlerEntry, RouteLimits};
 use hookgate_io::sweep::{Deadline, Sweep, Timer};
 use hookgate_io::timer::timeout;
 use hookgate_io::{Backend, Socket};
@@ -33,12 +34,17 @@ use hookgate_io::{Backend, Socket};
 /// socket, so somebody has to try: of each worker the first request alone, while the others wait for their turn.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
+/// How long a request waits for room in an accept queue if another handler can have it: enough for one that accepts at all.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// The bounds for the requests of a route at its handler: places over all workers, connections and memory of one of them.
 #[derive(Clone, Copy, Debug)]
 pub struct HandlerLimits {
     /// Of the route; `None` if the places of the handler are its only bound.
     pub(super) of_route: Option<usize>,
-    in_flight: usize,
+    pub(super) in_flight: usize,
+    /// The key with that bound.
+    in_flight_key: &'static str,
     pub(super) waiting: usize,
     idle_connections: usize,
     idle_timeout: Duration,
@@ -52,6 +58,7 @@ impl HandlerLimits {
         Self {
             of_route: route.max_in_flight,
             in_flight: limits.handler_max_in_flight,
+            in_flight_key: "handler_max_in_flight",
             waiting: limits.handler_max_waiting,
             idle_connections: limits.handler_idle_connections,
             idle_timeout: limits.handler_idle_timeout,
@@ -60,6 +67,14 @@ impl HandlerLimits {
                 answer: limits.max_answer_buffer_bytes,
                 total: limits.max_buffered_answer_bytes / workers,
             },
+        }
+    }
+
+    /// As the route has it for one of its handlers.
+    pub(super) fn at(self, entry: &HandlerEntry) -> Self {
+        match entry.max_in_flight {
+            None => self,
+            Some(in_flight) => Self { in_flight, in_flight_key: "max_in_flight of the handler", ..self },
         }
     }
 }
@@ -98,7 +113,14 @@ impl Connection {
 pub(super) struct Permit {
     pool: Rc<Pool>,
     /// That among the requests of its route, if the route has a bound of its own.
-    _of_route: Option<RoutePermit>,
+    of_route: Option<RoutePermit>,
+}
+
+impl Permit {
+    /// Gives the place back, but for that of the route.
+    pub(super) fn into_route(mut self) -> Option<RoutePermit> {
+        self.of_route.take()
+    }
 }
 
 impl Drop for Permit {
@@ -134,7 +156,7 @@ impl Pool {
         gate: Arc<Gate>,
         held: Rc<Cell<usize>>,
     ) -> Self {
-        let meters = HandlerMeters::new(&handler.socket.display().to_string());
+        let meters = HandlerMeters::new(handler.label());
         Self {
             handler,
             backend,
@@ -154,29 +176,26 @@ impl Pool {
         &self.handler
     }
 
-    /// Waits for a place, for at most `left`, with the place that the request has in its route.
+    /// Waits for a place, for at most `left`, with the place that the request has in its route, which stays there without one.
     pub(super) async fn enter(
         self: &Rc<Self>,
         limits: HandlerLimits,
         left: Duration,
-        of_route: Option<RoutePermit>,
+        of_route: &mut Option<RoutePermit>,
     ) -> Result<Permit, Refusal> {
         let entered = self.gate.enter(limits.in_flight, limits.waiting, left, &self.meters.waiting).await;
         entered.map_err(|no_place| match no_place {
             NoPlace::Late => late(&self.handler, limits),
             NoPlace::Full => {
                 let detail = format!(
-                    "{} requests are with the handler at {} and {} wait for it; handler_max_in_flight and handler_max_waiting \
-                     allow no more.",
-                    limits.in_flight,
-                    self.handler.socket.display(),
-                    limits.waiting,
+                    "{} requests are with the handler at {} and {} wait for it; {} and handler_max_waiting allow no more.",
+                    limits.in_flight, self.handler, limits.waiting, limits.in_flight_key,
                 );
                 Refusal::new(Reject::HandlerOverloaded, detail)
             }
         })?;
         self.meters.entered();
-        Ok(Permit { pool: Rc::clone(self), _of_route: of_route })
+        Ok(Permit { pool: Rc::clone(self), of_route: of_route.take() })
     }
 
     /// An idle connection that is not known to be closed.
@@ -196,35 +215,48 @@ impl Pool {
     }
 
     /// Connects within `limit`. If the accept queue of the handler is full, waits for room in it, or (if `may_reuse`) for a connection
-    /// that is idle again. Says whether it is one of those.
+    /// that is idle again; not for long, unless the request `waits`. Says whether it is one of those.
     pub(super) async fn connect(
         self: &Rc<Self>,
         limit: Duration,
         may_reuse: bool,
+        waits: bool,
     ) -> Result<(Connection, bool), Refusal> {
+        let mut begun = None;
         // One that comes later does not overtake.
         if self.queued.get() == 0 {
-            let descriptor = new_socket().map_err(|error| self.unavailable(error))?;
-            match self.try_connect(&descriptor) {
+            let descriptor = new_socket(self.handler.address()).map_err(|error| self.unavailable(error))?;
+            match try_connect(&descriptor, self.handler.address()) {
                 Ok(()) => return Ok((self.connected(descriptor, limit).await?, false)),
-                Err(Errno::AGAIN) => {}
+                Err(Errno::AGAIN) => begun = Some(descriptor),
                 Err(error) => return Err(self.unavailable(error)),
             }
         }
         let _queued = Queued::new(&self.queued);
-        timeout(limit, self.queue(limit, may_reuse)).await.unwrap_or_else(|_| Err(self.unavailable(Errno::AGAIN)))
+        let longest = if waits { limit } else { limit.min(PATIENCE) };
+        timeout(longest, self.queue(limit, may_reuse, begun))
+            .await
+            .unwrap_or_else(|_| Err(self.unavailable(Errno::AGAIN)))
     }
 
-    /// Waits for its turn, in the order of arrival, and then for a connection.
-    async fn queue(self: &Rc<Self>, limit: Duration, may_reuse: bool) -> Result<(Connection, bool), Refusal> {
+    /// Waits for its turn, in the order of arrival, and then for a connection: that of `begun`, if there is one.
+    async fn queue(
+        self: &Rc<Self>,
+        limit: Duration,
+        may_reuse: bool,
+        begun: Option<OwnedFd>,
+    ) -> Result<(Connection, bool), Refusal> {
         // The semaphore is never closed.
         let _turn = self.connecting.acquire().await;
-        let descriptor = new_socket().map_err(|error| self.unavailable(error))?;
+        let descriptor = match begun {
+            Some(begun) => begun,
+            None => new_socket(self.handler.address()).map_err(|error| self.unavailable(error))?,
+        };
         loop {
             if may_reuse && let Some(connection) = self.checkout().await {
                 return Ok((connection, true));
             }
-            match self.try_connect(&descriptor) {
+            match try_connect(&descriptor, self.handler.address()) {
                 Ok(()) => return Ok((self.connected(descriptor, limit).await?, false)),
                 Err(Errno::AGAIN) => drop(timeout(CONNECT_PAUSE, self.returned.notified()).await),
                 Err(error) => return Err(self.unavailable(error)),
@@ -238,7 +270,7 @@ impl Pool {
         self.meters.connected();
         let traffic = Rc::<Traffic>::default();
         let watched = self.sweep.watch(socket.descriptor(), Timer::closing(limit));
-        let stream = UnixStream::new(socket, Rc::clone(&traffic));
+        let stream = HandlerStream::new(socket, Rc::clone(&traffic));
         let mut builder = http1::Builder::new();
         // At most 100 fields in an answer: hyper's default, and Envoy's. For any other bound hyper allocates for each answer.
         builder.max_buf_size(ANSWER_MAX_BUFFER);
@@ -261,31 +293,25 @@ impl Pool {
         self.idle.borrow_mut().retain(|connection| !connection.sender.is_closed());
     }
 
-    fn try_connect(&self, descriptor: &OwnedFd) -> Result<(), Errno> {
-        rustix::net::connect(descriptor, &SocketAddrUnix::new(&self.handler.socket)?)
-    }
-
     fn unavailable(&self, error: Errno) -> Refusal {
-        let socket = self.handler.socket.display();
+        let handler = &self.handler;
+        let is_port = matches!(handler.address(), HandlerAddress::Tcp(_));
         let hint = match error {
             Errno::NOENT => "the socket does not exist; start the handler",
+            Errno::CONNREFUSED if is_port => "no process listens on the port; start the handler",
             Errno::CONNREFUSED => "no process listens on the socket; start the handler",
+            Errno::ACCESS | Errno::PERM if is_port => "this host does not let hookgate connect to the port",
             Errno::ACCESS => "hookgate may not write to the socket; check its owner and mode",
             Errno::AGAIN => "the handler does not accept connections fast enough",
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS => {
                 let detail = "This host has no descriptor or memory left for a connection to the handler.";
                 return Refusal::new(Reject::HostExhausted, detail);
             }
-            _ => return Refusal::new(Reject::HandlerUnavailable, format!("The handler at {socket} failed: {error}.")),
+            _ => return Refusal::new(Reject::HandlerUnavailable, format!("The handler at {handler} failed: {error}.")),
         };
         let reject = if error == Errno::AGAIN { Reject::HandlerOverloaded } else { Reject::HandlerUnavailable };
-        Refusal::new(reject, format!("The handler at {socket} cannot be reached: {hint}."))
+        Refusal::new(reject, format!("The handler at {handler} cannot be reached: {hint}."))
     }
-}
-
-fn new_socket() -> Result<OwnedFd, Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }
 
 /// A connection that one answer uses.
@@ -353,11 +379,11 @@ impl Lease {
 }
 
 /// The refusal if the handler's time is up.
-pub(super) fn late(handler: &Handler, limits: HandlerLimits) -> Refusal {
-    let (socket, limit) = (handler.socket.display(), limits.timeout.as_millis());
+pub(super) fn late(handler: impl Display, limits: HandlerLimits) -> Refusal {
+    let limit = limits.timeout.as_millis();
     Refusal::new(
         Reject::HandlerTimeout,
-        format!("The handler at {socket} did not answer within {limit} ms (handler_timeout_ms)."),
+        format!("The handler at {handler} did not answer within {limit} ms (handler_timeout_ms)."),
     )
 }
 
@@ -384,7 +410,7 @@ mod tests {
 
     #[test]
     fn a_refused_connection_is_told_by_its_cause() {
-        let handler = Handler { socket: "/run/app.sock".into() };
+        let handler = Handler::unix("/run/app.sock");
         let gate = Places::default().gate(&handler);
         let pool = Pool::new(handler, Backend::Epoll, Sweep::new(), gate, Rc::default());
         let check = |error: Errno, expected: Reject| assert_eq!(pool.unavailable(error).reject, expected, "{error}");

@@ -10,7 +10,7 @@ use super::place::{Gate, NoPlace};
 use super::pool::{HandlerLimits, late};
 use crate::metrics::RouteMeters;
 use hookgate_core::reject::{Refusal, Reject};
-use hookgate_core::route::{Handler, Route};
+use hookgate_core::route::{Handlers, Route};
 
 /// The places of a route, as one worker takes them.
 pub(super) struct RoutePlaces {
@@ -42,12 +42,12 @@ impl RoutePlaces {
     pub(super) async fn enter(
         self: Rc<Self>,
         most: usize,
-        (route, handler): (&Route, &Handler),
+        (route, handlers): (&Route, &Handlers),
         limits: HandlerLimits,
     ) -> Result<RoutePermit, Refusal> {
         let entered = self.gate.enter(most, limits.waiting, limits.timeout, &self.meters.waiting).await;
         entered.map_err(|no_place| match no_place {
-            NoPlace::Late => late(handler, limits),
+            NoPlace::Late => late(handlers, limits),
             NoPlace::Full => {
                 let detail = format!(
                     "{most} requests of the route \"{}\" are with its handler and {} wait for a place; max_in_flight of the route and \

@@ -1,4 +1,4 @@
-//! A handler's socket as hyper's reader and writer.
+//! The socket of a connection to a handler as hyper's reader and writer.
 //!
 //! Owns the choice between copying a piece and sending it from where it lies, and what a connection has carried ([`Traffic`]). Must not
 //! know HTTP.
@@ -72,17 +72,17 @@ impl Traffic {
     }
 }
 
-/// A connected Unix stream socket.
+/// A connected stream socket, Unix or TCP.
 ///
 /// A handler may answer before it has read the whole request, and close (RFC 9112, section 9.5). Then its answer can be read, although
 /// nothing more can be sent: an error of a send that says so is no error of the stream, and what is written from then on is discarded. If
-/// there is no answer, the next receive ends the stream.
-pub(super) struct UnixStream {
+/// there is no answer, the next receive ends the stream. Over TCP the answer may be lost: the kernel drops what a reset overtakes.
+pub(super) struct HandlerStream {
     socket: Socket,
     traffic: Rc<Traffic>,
 }
 
-impl UnixStream {
+impl HandlerStream {
     /// Wraps `socket`, and keeps `traffic` up to date.
     pub(super) fn new(socket: Socket, traffic: Rc<Traffic>) -> Self {
         Self { socket, traffic }
@@ -107,7 +107,7 @@ impl UnixStream {
     }
 }
 
-impl Read for UnixStream {
+impl Read for HandlerStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -124,7 +124,7 @@ impl Read for UnixStream {
     }
 }
 
-impl Write for UnixStream {
+impl Write for HandlerStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
@@ -10,7 +9,7 @@ use crate::identity::{
     ChainCache, ChainLimits, Condition, ConfiguredAnchor, ExtendedKeyUsage, Identity, IdentityRule, OnFailure,
     PeerChain, Profile, Scope,
 };
-use crate::route::{Handler, PathPattern, Route};
+use crate::route::{Handler, Handlers, PathPattern, Route};
 
 const NONE: ClientCertificate = ClientCertificate::None { static_secret_suffices: false };
 const REQUIRED: ClientCertificate = ClientCertificate::Required;
@@ -27,7 +26,7 @@ fn alone() -> Arc<ProofPolicy> {
 /// One route that admits these providers.
 fn routes(providers: &[u16]) -> RouteTable {
     let providers = providers.iter().copied().map(ProviderId).collect();
-    let handler = Handler { socket: PathBuf::new() };
+    let handler = Handlers::new(Handler::unix(""), []);
     RouteTable::new(Arc::new([Route::new("r", PathPattern::Exact("/".into()), providers, handler)]))
 }
 
@@ -40,7 +39,7 @@ fn a_route_that_hookgate_answers_admits_nobody_to_a_handler() {
     let (chain, name) = (chain(&[0, 1]), |id: ProviderId| id.0.to_string().into());
     let refused = AuthorizedPeer::admit(&chain, &routes, RouteId(0), &demands, name);
     assert_eq!(refused.err().map(|refusal| refusal.reject), Some(Reject::ProviderNotAdmitted));
-    assert!(routes.route(RouteId(0)).handler().is_none());
+    assert!(routes.route(RouteId(0)).handlers().is_none());
 }
 
 fn demands(providers: Vec<(ClientCertificate, Arc<ProofPolicy>)>, route: Option<Arc<ProofPolicy>>) -> Demands {

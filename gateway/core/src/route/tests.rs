@@ -15,7 +15,7 @@ fn table(routes: &[(Option<&str>, &str, &[Method])]) -> RouteTable {
             Some(prefix) => PathPattern::Prefix(Arc::from(prefix)),
             None => PathPattern::Exact(Arc::from(*path)),
         };
-        let handler = Handler { socket: "/run/app.sock".into() };
+        let handler = Handlers::new(Handler::unix("/run/app.sock"), []);
         Route {
             host: host.map_or(HostPattern::Every, HostPattern::new),
             methods: methods.to_vec(),
@@ -521,7 +521,7 @@ fn tables() -> impl Strategy<Value = Vec<Route>> {
             None => PathPattern::Exact(Arc::from(path)),
         };
         let providers = providers.into_iter().map(ProviderId).collect();
-        let route = Route::new("r", pattern, providers, Handler { socket: "/run/app.sock".into() });
+        let route = Route::new("r", pattern, providers, Handlers::new(Handler::unix("/run/app.sock"), []));
         Route { host: host.map_or(HostPattern::Every, HostPattern::new), methods, ..route }
     });
     let public = prop::sample::select(vec![None, Some("a.example"), Some("*.example")]).prop_map(|host| {

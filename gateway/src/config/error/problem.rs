@@ -15,7 +15,7 @@ use super::preset::PresetProblem;
 use super::proof::ProofProblem;
 use super::ranges::RangeProblem;
 use super::revocation::RevocationProblem;
-use super::route::RouteProblem;
+use super::route::{HandlerProblem, RouteProblem};
 use super::tickets::TicketProblem;
 use crate::config::levels::LevelsError;
 use hookgate_core::identity::revocation::RevocationListError;
@@ -308,6 +308,9 @@ pub enum Problem {
     /// An error of a route.
     #[error(transparent)]
     Route(#[from] RouteProblem),
+    /// About the handlers of a route.
+    #[error(transparent)]
+    Handlers(#[from] HandlerProblem),
     /// An error about shared session tickets.
     #[error(transparent)]
     Tickets(#[from] TicketProblem),

@@ -51,3 +51,38 @@ pub enum RouteProblem {
         write: String,
     },
 }
+
+/// An error about the handlers of a route. The message says what to write instead.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandlerProblem {
+    /// One handler two times in a list.
+    #[error("the handler {handler} is in this list twice; write it once")]
+    Twice {
+        /// The handler.
+        handler: String,
+    },
+    /// No handler that a backup could stand in for.
+    #[error("every handler here is a backup, so there is none to stand in for; remove backup = true from one of them")]
+    OnlyBackups,
+    /// Another `max_in_flight` of the same handler.
+    #[error(
+        "line {line} gives the handler {handler} another max_in_flight, and its requests are counted over all routes; write the same everywhere"
+    )]
+    OtherBound {
+        /// The handler.
+        handler: String,
+        /// The line of the other one.
+        line: usize,
+    },
+    /// The port of a handler is one of hookgate's own.
+    #[error(
+        "{handler} is where hookgate itself listens ({key}), so requests would come back to it; write the port of the handler, or give it a Unix socket"
+    )]
+    Loop {
+        /// The handler.
+        handler: String,
+        /// The key that names the address.
+        key: &'static str,
+    },
+}

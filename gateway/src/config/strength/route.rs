@@ -9,7 +9,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use hyper::Method;
@@ -17,7 +16,7 @@ use hyper::Method;
 use super::loss::Loss;
 use crate::config::durable::{Durable, OrderBy};
 use hookgate_core::auth::PolicyStrength;
-use hookgate_core::route::{HostPattern, PathPattern, Route, domain_of};
+use hookgate_core::route::{Handlers, HostPattern, PathPattern, Route, domain_of};
 
 /// Ends a path that only prefixes match: no path of a route has a control character.
 const BELOW: &str = "\u{7f}";
@@ -32,7 +31,7 @@ pub(super) struct RouteStrength {
     /// Whether `methods` is in the file; otherwise they are the default.
     methods_are_written: bool,
     /// `None` if hookgate answers everyone: such a route demands nothing.
-    handler: Option<PathBuf>,
+    handlers: Option<Handlers>,
     /// How its deliveries are stored before they are answered, if they are.
     durable: Option<Arc<Durable>>,
     /// The names of the providers.
@@ -63,7 +62,7 @@ impl RouteStrength {
             path: route.path.clone(),
             methods: route.methods.clone(),
             methods_are_written,
-            handler: route.handler().map(|handler| handler.socket.clone()),
+            handlers: route.handlers().cloned(),
             durable: durable.cloned(),
             admitted,
             policy,
@@ -123,6 +122,14 @@ impl RouteStrength {
         }
     }
 
+    /// Whether a request of both can get to the same handler, or hookgate answers both. A list may have changed.
+    fn shares_a_handler(&self, other: &Self) -> bool {
+        match (&self.handlers, &other.handlers) {
+            (Some(one), Some(other)) => one.meets(other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
     fn shares_a_method(&self, other: &Self) -> bool {
         self.methods.iter().any(|method| other.methods.contains(method))
     }
@@ -157,7 +164,7 @@ fn versions<'r>(old: &'r [RouteStrength], new: &'r [RouteStrength]) -> Versions<
                 0 => before.shares_a_method(route),
                 1 => before.host == route.host && before.shares_a_method(route),
                 2 => true,
-                _ => route.host == HostPattern::Every && before.handler == route.handler,
+                _ => route.host == HostPattern::Every && before.shares_a_handler(route),
             };
             let mut free = candidates.iter().filter(|before| !taken.contains(&std::ptr::from_ref(**before)));
             if let Some(before) = free.find(|before| fits(before)) {
@@ -279,7 +286,9 @@ pub(super) fn losses(
         let is_same = version.is_some_and(|version| std::ptr::eq(*version, before));
         compare(old, new, before, after, is_same, report);
         // A new route says whom it admits. Another one gets requests that were not its own.
-        if before.handler.is_some() && !is_same && (version.is_some() || known.contains_key(&std::ptr::from_ref(after)))
+        if before.handlers.is_some()
+            && !is_same
+            && (version.is_some() || known.contains_key(&std::ptr::from_ref(after)))
         {
             for provider in after.admitted.difference(&before.admitted) {
                 let (before, after) = (&before.name, &after.name);
@@ -308,7 +317,7 @@ fn lost_bounds(before: &RouteStrength, after: &RouteStrength, report: &mut dyn F
         report(Loss::of_route(&after.name, format!("route \"{}\": {lost}", after.name)));
     }
     let added = after.methods.iter().find(|method| !before.methods.contains(method));
-    if let Some(method) = added.filter(|_| !after.methods_are_written && after.handler.is_some()) {
+    if let Some(method) = added.filter(|_| !after.methods_are_written && after.handlers.is_some()) {
         let text = format!("route \"{}\": methods no longer excludes {method}", after.name);
         report(Loss::of_route(&after.name, text));
     }

@@ -14,7 +14,7 @@ use hookgate_core::identity::rule::{Condition, IdentityRule};
 use hookgate_core::identity::{ExtendedKeyUsage, OnFailure, Provider, ProviderId, RefusalAnswer};
 use hookgate_core::limits::Limits;
 use hookgate_core::ranges::Ranges;
-use hookgate_core::route::{Handler, HostPattern, PathPattern};
+use hookgate_core::route::{Handler, Handlers, HostPattern, PathPattern};
 use hookgate_io::Backend;
 
 fn address(text: &str) -> SocketAddr {
@@ -42,7 +42,7 @@ fn missing_keys_have_their_defaults() {
     assert_eq!(route.path, PathPattern::Exact("/pagerduty".into()));
     assert_eq!(route.methods, [Method::POST]);
     assert_eq!(route.providers, [ProviderId(0)]);
-    assert_eq!(route.handler(), Some(&Handler { socket: "/run/app/pagerduty.sock".into() }));
+    assert_eq!(route.handlers(), Some(&Handlers::new(Handler::unix("/run/app/pagerduty.sock"), [])));
     assert!(!route.client_cert_chain);
     let [provider] = config.providers.as_slice() else { panic!("{:?}", config.providers) };
     assert_eq!(provider.on_failure, OnFailure::Respond);

@@ -3,7 +3,7 @@
 //! Owns where each fact comes from. Must not wait: it runs in the control loop, for each status that is asked for, at most four times a
 //! second.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
@@ -26,7 +26,7 @@ use crate::snapshot::Snapshot;
 use crate::suspects::Pending;
 use crate::worker::Places;
 use hookgate_core::identity::{ClientCertificate, Provider};
-use hookgate_core::route::{AnsweredBy, Handler, PathPattern, Route};
+use hookgate_core::route::{AnsweredBy, Handler, HandlerEntry, Handlers, PathPattern, Route, handlers_of};
 use hookgate_filter::Status;
 
 /// Most reasons that are kept of a load that is not in use. The log has all.
@@ -93,17 +93,17 @@ pub(super) fn routes(snapshot: &Snapshot) -> Vec<RouteFacts> {
         methods: route.methods.iter().map(ToString::to_string).collect(),
         providers: route.providers.iter().map(|id| snapshot.identity.provider(*id).name.to_string()).collect(),
         handler: match &route.answered_by {
-            AnsweredBy::Handler(handler) => handler.socket.display().to_string(),
+            AnsweredBy::Handlers(handlers) => handlers_text(handlers),
             AnsweredBy::Gateway(status) => format!("respond {}", status.as_u16()),
         },
     };
     snapshot.routes.routes().iter().map(facts).collect()
 }
 
-/// The handlers of the routes, each once, in the order of the routes.
-fn handlers_of(snapshot: &Snapshot) -> impl Iterator<Item = &Handler> {
-    let mut seen = HashSet::new();
-    snapshot.routes.routes().iter().filter_map(Route::handler).filter(move |handler| seen.insert(*handler))
+/// The handlers of a route, in the order of the file.
+fn handlers_text(handlers: &Handlers) -> String {
+    let text = |entry: &HandlerEntry| format!("{}{}", entry.handler, if entry.backup { " (backup)" } else { "" });
+    handlers.entries().iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 /// The handlers of the configuration in use.
@@ -111,25 +111,28 @@ pub(super) fn handlers(snapshot: &Snapshot, places: &Places) -> Vec<HandlerFacts
     let facts = |handler: &Handler| {
         let state = places.state(handler);
         let last = state.and_then(|state| state.last);
-        let absent = absence(&handler.socket);
+        let absent = handler.socket().and_then(absence);
         let failure = last.and_then(|last| last.failure);
+        let ejected = state.and_then(|state| state.ejected);
         let health = match (&absent, last) {
+            _ if ejected.is_some() => HandlerHealth::Ejected,
             (Some(_), _) => HandlerHealth::Down,
             (None, Some(_)) if failure.is_some() => HandlerHealth::Down,
             (None, Some(_)) => HandlerHealth::Up,
             (None, None) => HandlerHealth::Unused,
         };
         HandlerFacts {
-            socket: handler.socket.display().to_string(),
+            socket: handler.to_string(),
             health,
             reason: absent.or_else(|| failure.map(|reject| reject.row().title.to_owned())),
+            next_try: ejected.map(|ejected| ejected.next_try.as_secs()),
             last: last.map(|last| last.at),
             answered: last.and_then(|last| last.answered),
             in_flight: state.map_or(0, |state| state.in_flight),
             waiting: state.map_or(0, |state| state.waiting),
         }
     };
-    handlers_of(snapshot).map(facts).collect()
+    handlers_of(snapshot.routes.routes()).map(facts).collect()
 }
 
 /// Why there is no socket at `path`, as far as a look tells; `None` if there is one. A socket may still have no process behind it.
@@ -153,12 +156,12 @@ impl HandlerGauges {
     pub(in crate::control) fn publish(&mut self, snapshot: &Snapshot, places: &Places) {
         // Those that a reload has removed are forgotten.
         let mut before = std::mem::take(&mut self.0);
-        for handler in handlers_of(snapshot) {
+        for handler in handlers_of(snapshot.routes.routes()) {
             let Some(last) = places.state(handler).and_then(|state| state.last) else { continue };
             let up = last.failure.is_none();
             let known = before.remove_entry(handler);
             if known.as_ref().is_none_or(|(_, known)| *known != up) {
-                metrics::handler_up(&handler.socket.display().to_string(), up);
+                metrics::handler_up(handler.label(), up);
             }
             self.0.insert(known.map_or_else(|| handler.clone(), |(handler, _)| handler), up);
         }

@@ -91,7 +91,7 @@ pub(in crate::control) struct RouteFacts {
     pub(in crate::control) path: String,
     pub(in crate::control) methods: Vec<String>,
     pub(in crate::control) providers: Vec<String>,
-    /// The path of the socket, or `respond` and the status with which hookgate answers everyone.
+    /// The handler, or those of a list in one text, or `respond` and the status with which hookgate answers everyone.
     pub(in crate::control) handler: String,
 }
 
@@ -105,16 +105,20 @@ pub(in crate::control) enum HandlerHealth {
     Down,
     /// There is a socket, and no request yet.
     Unused,
+    /// It failed, and the others of its list get its requests.
+    Ejected,
 }
 
 /// A handler.
 #[derive(Clone, Debug, Serialize)]
 pub(in crate::control) struct HandlerFacts {
-    /// The path of its socket.
+    /// The path of its socket, or its URL.
     pub(in crate::control) socket: String,
     pub(in crate::control) health: HandlerHealth,
     /// Why it is down.
     pub(in crate::control) reason: Option<String>,
+    /// If it is ejected: in how many seconds a request tries it.
+    pub(in crate::control) next_try: Option<u64>,
     /// When its last request ended.
     pub(in crate::control) last: Option<u64>,
     /// When it answered last.

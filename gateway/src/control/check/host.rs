@@ -21,6 +21,7 @@ use crate::control::log::{JOURNAL_SOCKET, has_journal};
 use crate::control::sockets::sharing::is_listened_on;
 use crate::control::trust::SERVICE_DIRECTORY;
 use crate::state::{StateDirectory, StateError};
+use hookgate_core::route::{HandlerAddress, Route};
 
 /// The first port that every user may bind, in this network namespace (ip(7)).
 const FIRST_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
@@ -33,21 +34,31 @@ const SERVICE: &str = "hookgate.service";
 const SOCKET_UNIT: &str = "hookgate.socket";
 
 /// Warns of each handler that requests cannot reach as this host is now.
-pub(super) fn sockets(handlers: &[(Location, PathBuf)], config: &Config) -> Vec<Finding> {
-    let finding = |(location, path): &(Location, PathBuf)| {
-        let text = socket(path, without_handler(path, config))?;
-        Some(Finding { location: location.clone(), text })
+pub(super) fn handlers(handlers: &[(Location, HandlerAddress)], config: &Config) -> Vec<Finding> {
+    let finding = |(location, address): &(Location, HandlerAddress)| {
+        let until_then = without_handler(address, config);
+        let text = match address {
+            HandlerAddress::Unix(path) => socket(path, until_then),
+            HandlerAddress::Tcp(address) => port(*address, until_then),
+        };
+        Some(Finding { location: location.clone(), text: text? })
     };
     handlers.iter().filter_map(finding).collect()
 }
 
-/// What becomes of requests to the routes with the handler at `path` while nothing listens there.
-fn without_handler(path: &Path, config: &Config) -> &'static str {
+/// What becomes of requests to the routes with the handler at `address` while nothing listens there.
+fn without_handler(address: &HandlerAddress, config: &Config) -> &'static str {
     let routes = config
         .routes
         .iter()
         .zip(&config.durable)
-        .filter(|(route, _)| route.handler().is_some_and(|handler| *handler.socket == *path));
+        .filter(|(route, _)| route.handlers().is_some_and(|all| all.iter().any(|one| one.address() == address)));
+    let has_others = |(route, _): &(&Route, _)| route.handlers().is_some_and(|all| all.only().is_none());
+    let (in_lists, routes): (Vec<_>, Vec<_>) = routes.partition(has_others);
+    if routes.is_empty() && !in_lists.is_empty() {
+        return "requests go to the others of its list";
+    }
+    let routes = routes.into_iter();
     let (durable, direct): (Vec<_>, Vec<_>) = routes.partition(|(_, durable)| durable.is_some());
     match (durable.is_empty(), direct.is_empty()) {
         (true, _) => "requests are answered with status 502",
@@ -56,6 +67,12 @@ fn without_handler(path: &Path, config: &Config) -> &'static str {
             "requests are answered with status 502, and those to durable routes with 202: they are stored, and wait"
         }
     }
+}
+
+/// What is wrong with the port of a handler, if anything.
+fn port(address: SocketAddr, until_then: &str) -> Option<String> {
+    let is_absent = !is_listened_on(address);
+    is_absent.then(|| format!("no process listens on {address}, so {until_then}; start the handler, or write its port"))
 }
 
 /// What is wrong with the socket of a handler, if anything. `until_then` is what becomes of requests without it.

@@ -22,6 +22,7 @@ use super::Finding;
 use super::host::is_made_by_service;
 use crate::config::NamedPlaces;
 use crate::state::{StateDirectory, StateError};
+use hookgate_core::route::HandlerAddress;
 
 /// A user of this host, with the groups of a login.
 pub(super) struct User {
@@ -116,7 +117,10 @@ impl User {
     pub(super) fn look_at(&self, places: &NamedPlaces) -> Result<Findings> {
         // What leads to a file is known before, in case the user may not see it.
         let files: Vec<Vec<PathBuf>> = places.files.iter().map(|(_, path)| ways(path)).collect();
-        let sockets: Vec<Vec<PathBuf>> = places.handlers.iter().map(|(_, path)| ways(path)).collect();
+        // Every user may connect to a port.
+        let handlers: Vec<_> =
+            places.handlers.iter().filter_map(|(at, handler)| Some((at.clone(), path_of(handler)?))).collect();
+        let sockets: Vec<Vec<PathBuf>> = handlers.iter().map(|(_, path)| ways(path)).collect();
         let state = places.state.as_ref().map(|(_, path)| ways(path));
         let (files, sockets, state) = self.become_and(|| {
             let end = |ways: &[PathBuf], look: fn(&Path) -> Option<Denied>| {
@@ -134,7 +138,7 @@ impl User {
             };
             all.filter_map(finding).collect()
         };
-        let (mut errors, warnings) = (findings(&places.files, files), findings(&places.handlers, sockets));
+        let (mut errors, warnings) = (findings(&places.files, files), findings(&handlers, sockets));
         // The service gives its directory to its user when it starts.
         let of_state = places.state.as_ref().zip(state).filter(|((_, path), _)| !is_made_by_service(path));
         let of_state = of_state.map(|((location, _), denied)| (location.clone(), self.message(denied)));
@@ -228,6 +232,13 @@ fn id(what: &str, user: &str) -> Result<String> {
         bail!("there is no such user on this host");
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn path_of(handler: &HandlerAddress) -> Option<PathBuf> {
+    match handler {
+        HandlerAddress::Unix(path) => Some(path.clone()),
+        HandlerAddress::Tcp(_) => None,
+    }
 }
 
 /// The path as it is written, and the one that symbolic links lead to.

@@ -70,7 +70,7 @@ fn distance(one: &str, other: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use hookgate_core::identity::ProviderId;
-    use hookgate_core::route::Handler;
+    use hookgate_core::route::{Handler, Handlers};
 
     use super::*;
 
@@ -79,7 +79,7 @@ mod tests {
             Some(prefix) => PathPattern::Prefix(prefix.into()),
             None => PathPattern::Exact(path.into()),
         };
-        let handler = Handler { socket: "/run/app.sock".into() };
+        let handler = Handlers::new(Handler::unix("/run/app.sock"), []);
         let route = Route::new(path, pattern, vec![ProviderId(0)], handler);
         Route { host: HostPattern::new(host), methods: vec![method], ..route }
     }

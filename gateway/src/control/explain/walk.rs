@@ -104,9 +104,9 @@ impl Walk<'_> {
     /// What becomes of an admitted request to a durable route.
     fn stored(&self, route: RouteId) -> Option<Step> {
         let rule = self.snapshot.durable(route)?;
-        let handler = self.snapshot.routes.route(route).handler()?.socket.display();
+        let handlers = self.snapshot.routes.route(route).handlers()?;
         let text = format!(
-            "Stored, answered with {}, then handed to the handler at {handler} until it takes it, for {} s at most.",
+            "Stored, answered with {}, then handed to the handler at {handlers} until it takes it, for {} s at most.",
             rule.status.as_u16(),
             rule.retry_for.as_secs()
         );

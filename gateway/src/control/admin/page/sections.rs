@@ -32,6 +32,7 @@ fn attention(facts: &Facts) -> Markup {
     let stalled: Vec<usize> =
         (0..).zip(&facts.workers).filter(|(_, worker)| worker.stalled).map(|(index, _)| index).collect();
     let down = facts.handlers.iter().filter(|handler| handler.health == HandlerHealth::Down);
+    let ejected = facts.handlers.iter().filter(|handler| handler.health == HandlerHealth::Ejected);
     let warnings = facts.dates.iter().filter_map(|date| Some((date.is_over, date.warning.as_ref()?)));
     let items = html! {
         @if load.result != "ok" {
@@ -50,6 +51,12 @@ fn attention(facts: &Facts) -> Markup {
         @for handler in down {
             li {
                 (mark("bad", "down")) " The handler at " code { (handler.socket) } " does not answer: "
+                (handler.reason.as_deref().unwrap_or("no answer")) "."
+            }
+        }
+        @for handler in ejected {
+            li {
+                (mark("bad", "ejected")) " The handler at " code { (handler.socket) } " failed, and others get its requests: "
                 (handler.reason.as_deref().unwrap_or("no answer")) "."
             }
         }
@@ -195,20 +202,24 @@ fn handlers(handlers: &[HandlerFacts], now: u64) -> Markup {
         HandlerHealth::Up => mark("good", "up"),
         HandlerHealth::Down => mark("bad", "down"),
         HandlerHealth::Unused => mark("idle", "unused"),
+        HandlerHealth::Ejected => mark("bad", "ejected"),
     };
     let rows = html! {
         @for handler in handlers {
             tr {
                 th scope="row" { code { (handler.socket) } }
                 td { (state(handler)) }
-                td class="long" { (handler.reason.as_deref().unwrap_or_default()) }
+                td class="long" {
+                    (handler.reason.as_deref().unwrap_or_default())
+                    @if let Some(seconds) = handler.next_try { "; a request tries it in " (seconds) " s" }
+                }
                 td { @if let Some(then) = handler.answered { (ago(now, then)) } @else { "never" } }
                 td class="number" { (handler.in_flight) }
                 td class="number" { (handler.waiting) }
             }
         }
     };
-    let columns = ["socket", "state", "why", "last answer", "#in flight", "#waiting"];
+    let columns = ["handler", "state", "why", "last answer", "#in flight", "#waiting"];
     html! { (table("Handlers, by the outcome of their last request", &columns, &rows)) }
 }
 

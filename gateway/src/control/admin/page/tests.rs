@@ -32,6 +32,7 @@ pub(in crate::control::admin) fn sample() -> Facts {
         socket: text(socket),
         health,
         reason: reason.map(text),
+        next_try: (health == HandlerHealth::Ejected).then_some(4),
         last: answered,
         answered,
         in_flight: usize::from(health == HandlerHealth::Up) * 3,
@@ -88,6 +89,7 @@ pub(in crate::control::admin) fn sample() -> Facts {
                 Some(NOW - 900),
             ),
             handler("/run/app/pushes.sock", HandlerHealth::Unused, None, None),
+            handler("http://127.0.0.1:8080", HandlerHealth::Ejected, Some("The handler timed out"), Some(NOW - 9)),
         ],
         spool: vec![SpoolFacts {
             route: text("incidents"),

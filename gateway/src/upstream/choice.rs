@@ -1,0 +1,144 @@
+//! Which handler of a list gets a request.
+//!
+//! Pure: how each of them is doing is an argument. Must not take a place, nor begin to try an ejected handler: [`super::several`] does.
+
+use super::health::Standing;
+
+/// A handler of a list, as a request finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) standing: Standing,
+    pub(super) backup: bool,
+    /// Requests with it, and requests that wait for it.
+    pub(super) load: usize,
+    /// Whether a request gets a place there at once.
+    pub(super) has_place: bool,
+    /// Whether a request gets a place there, or may wait for one.
+    pub(super) has_room: bool,
+}
+
+impl Candidate {
+    /// No handler.
+    pub(super) const NONE: Self =
+        Self { standing: Standing::Ejected, backup: true, load: 0, has_place: false, has_room: false };
+}
+
+/// The handlers that a request must not go to any more: a bit for each of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Passed(u32);
+
+impl Passed {
+    /// The request does not go to the handler with this index again.
+    pub(super) fn pass(&mut self, index: usize) {
+        self.0 |= 1 << index;
+    }
+
+    /// Whether it does not.
+    pub(super) fn has(self, index: usize) -> bool {
+        self.0 & 1 << index != 0
+    }
+}
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// It goes to this one.
+    Ask(usize),
+    /// It tries this one, which is ejected.
+    Try(usize),
+}
+
+/// The choice among `all`, of which `first` is looked at first: among equals, the first that is looked at gets the request. `None` if the request
+/// has been passed on by all of them.
+///
+/// In this order: an ejected handler that is due to be tried; those in use, the one with the fewest requests, but one with a free place before one
+/// where the request waits. The same among backups, if none of the others can be asked. Then, as if none were ejected, the rest.
+pub(super) fn choose(all: &[Candidate], passed: Passed, first: usize) -> Option<Choice> {
+    let indices = || (0..all.len()).map(|offset| (first + offset) % all.len()).filter(|index| !passed.has(*index));
+    let least = |fits: &dyn Fn(&Candidate) -> bool| {
+        indices().filter(|index| fits(&all[*index])).min_by_key(|index| (!all[*index].has_place, all[*index].load))
+    };
+    for backup in [false, true] {
+        let is_due = |index: &usize| {
+            let one = &all[*index];
+            one.backup == backup && one.standing == Standing::Due && one.has_place
+        };
+        if let Some(index) = indices().find(is_due) {
+            return Some(Choice::Try(index));
+        }
+        let in_use = |one: &Candidate| one.backup == backup && one.standing == Standing::InUse && one.has_room;
+        if let Some(index) = least(&in_use) {
+            return Some(Choice::Ask(index));
+        }
+    }
+    // One that is in use and full says so. Of the ejected, backups come last.
+    let rest = [least(&|one| one.standing == Standing::InUse), least(&|one| !one.backup), least(&|_| true)];
+    rest.into_iter().flatten().next().map(Choice::Ask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Standing::{Due, Ejected, InUse};
+
+    fn one(standing: Standing, load: usize) -> Candidate {
+        Candidate { standing, backup: false, load, has_place: true, has_room: true }
+    }
+
+    fn backup(standing: Standing, load: usize) -> Candidate {
+        Candidate { backup: true, ..one(standing, load) }
+    }
+
+    fn waiting(load: usize) -> Candidate {
+        Candidate { has_place: false, ..one(InUse, load) }
+    }
+
+    fn full(load: usize) -> Candidate {
+        Candidate { has_room: false, ..waiting(load) }
+    }
+
+    fn check(all: &[Candidate], expected: &[Choice]) {
+        let mut passed = Passed::default();
+        for choice in expected {
+            assert_eq!(choose(all, passed, 0), Some(*choice), "{all:?} {passed:?}");
+            let (Choice::Ask(index) | Choice::Try(index)) = choice;
+            passed.pass(*index);
+        }
+        assert_eq!(choose(all, passed, 0), None, "{all:?}");
+    }
+
+    use Choice::{Ask, Try};
+
+    #[test]
+    fn the_fewest_requests_decide_and_a_free_place_before() {
+        check(&[one(InUse, 3), one(InUse, 1), one(InUse, 2)], &[Ask(1), Ask(2), Ask(0)]);
+        check(&[waiting(1), one(InUse, 9)], &[Ask(1), Ask(0)]);
+        check(&[waiting(2), full(1), waiting(1)], &[Ask(2), Ask(0), Ask(1)]);
+    }
+
+    #[test]
+    fn equals_take_turns() {
+        let all = [one(InUse, 0), one(InUse, 0), one(InUse, 0)];
+        let chosen: Vec<_> = (0..6).map(|first| choose(&all, Passed::default(), first)).collect();
+        assert_eq!(chosen, [Ask(0), Ask(1), Ask(2), Ask(0), Ask(1), Ask(2)].map(Some));
+    }
+
+    #[test]
+    fn an_ejected_handler_is_tried_when_it_is_due_and_asked_only_if_all_are_ejected() {
+        check(&[one(Ejected, 0), one(InUse, 9)], &[Ask(1), Ask(0)]);
+        check(&[one(InUse, 0), one(Due, 0)], &[Try(1), Ask(0)]);
+        check(&[one(Ejected, 2), one(Ejected, 1)], &[Ask(1), Ask(0)]);
+        // One whose places are all taken by requests that hang is not tried with another.
+        check(&[one(InUse, 0), Candidate { has_place: false, ..one(Due, 1) }], &[Ask(0), Ask(1)]);
+    }
+
+    #[test]
+    fn a_backup_is_asked_when_no_other_can_be() {
+        check(&[backup(InUse, 0), one(InUse, 9)], &[Ask(1), Ask(0)]);
+        check(&[one(Ejected, 0), backup(InUse, 5), one(Ejected, 0)], &[Ask(1), Ask(0), Ask(2)]);
+        check(&[full(3), backup(InUse, 0)], &[Ask(1), Ask(0)]);
+        check(&[full(3), backup(Ejected, 0)], &[Ask(0), Ask(1)]);
+        check(&[one(Ejected, 1), backup(Due, 0)], &[Try(1), Ask(0)]);
+        check(&[backup(Ejected, 0), one(Ejected, 1)], &[Ask(1), Ask(0)]);
+    }
+}
