@@ -10,6 +10,7 @@ mod documentation;
 mod durable;
 mod filter;
 mod good;
+mod handlers;
 mod inventory;
 mod preset_files;
 mod presets;

@@ -101,7 +101,7 @@ mod tests {
         let mut passed = Passed::default();
         for choice in expected {
             assert_eq!(choose(all, passed, 0), Some(*choice), "{all:?} {passed:?}");
-            let (Choice::Ask(index) | Choice::Try(index)) = choice;
+            let (Ask(index) | Try(index)) = choice;
             passed.pass(*index);
         }
         assert_eq!(choose(all, passed, 0), None, "{all:?}");

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::documents::{PAGERDUTY, PAGERDUTY_SECRET};
-use hookgate_testkit::handler::Behaviour;
+use hookgate_testkit::handler::{Behaviour, Handler};
 use hookgate_testkit::http;
 use hookgate_testkit::pki::{Sender, Variant};
 use hookgate_testkit::wait::wait_until;
 
-use super::{DURABLE, LATER, PATH, ROUTE, Stored, bodies, configuration};
-use crate::environment::SOON;
+use super::{DURABLE, LATER, PATH, ROUTE, Stored, bodies, configuration, socket};
+use crate::environment::{SOON, handler_socket};
 use crate::proof::hmac_hex;
 use crate::tls_client::TlsClient;
 
@@ -244,4 +244,35 @@ fn a_route_that_becomes_direct_still_hands_over_what_it_stored() {
     stored.base.reload(&toml).unwrap();
     assert_eq!(stored.send("again").status, 202);
     handler.wait_for(3, LATER).unwrap();
+}
+
+#[test]
+fn of_several_handlers_one_that_is_there_gets_a_delivery_at_once() {
+    let stored = Stored::with_route(DURABLE);
+    let environment = &stored.base.environment;
+    let first = format!("\"unix:{}\"", socket(environment).display());
+    let other = Handler::start(&environment.path("other.sock"), Behaviour::Json).unwrap();
+    let toml = configuration(environment, &[(ROUTE, PATH, DURABLE)]);
+    let both = format!("[{first}, {}]", handler_socket(&other));
+    stored.base.reload(&toml.replace(&first, &both)).unwrap();
+    for index in 1..=10 {
+        stored.store(&index.to_string());
+        other.wait_for(index, SOON).unwrap();
+    }
+    stored.wait_rows("waiting", 0);
+    let attempts = |result| {
+        let labels = [("route", ROUTE), ("result", result)];
+        stored.base.daemon.metric("hookgate_spool_attempts_total", &labels).unwrap_or(0.0)
+    };
+    assert_eq!((attempts("taken"), attempts("again")), (10.0, 0.0));
+    let first = stored.start_handler(Behaviour::Json);
+    let mut index = 10;
+    wait_until("a delivery to the first handler", LATER, || {
+        index += 1;
+        stored.store(&index.to_string());
+        stored.wait_rows("waiting", 0);
+        first.request_count() > 0
+    })
+    .unwrap();
+    assert_eq!(attempts("again"), 0.0);
 }

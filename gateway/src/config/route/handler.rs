@@ -117,7 +117,7 @@ fn parse_address(text: &str) -> Result<HandlerAddress, Problem> {
     match text.strip_prefix("unix:") {
         Some(path) => parse_socket(text, path),
         None if text.contains("://") => parse_url(text),
-        None => Err(wrong(text, "it begins with neither \"unix:\" nor \"http://\"")),
+        None => Err(wrong(text, "it begins with neither \"http://\" nor \"unix:\"")),
     }
 }
 

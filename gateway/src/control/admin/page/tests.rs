@@ -89,7 +89,7 @@ pub(in crate::control::admin) fn sample() -> Facts {
                 Some(NOW - 900),
             ),
             handler("/run/app/pushes.sock", HandlerHealth::Unused, None, None),
-            handler("http://127.0.0.1:8080", HandlerHealth::Ejected, Some("The handler timed out"), Some(NOW - 9)),
+            handler("/run/app/second.sock", HandlerHealth::Ejected, Some("The handler timed out"), Some(NOW - 9)),
         ],
         spool: vec![SpoolFacts {
             route: text("incidents"),
@@ -236,7 +236,7 @@ fn what_needs_attention_comes_first() {
 fn a_good_day_says_so() {
     let mut facts = sample();
     facts.configuration.result = "ok";
-    facts.handlers.retain(|handler| handler.health != HandlerHealth::Down);
+    facts.handlers.retain(|handler| !matches!(handler.health, HandlerHealth::Down | HandlerHealth::Ejected));
     facts.dates.retain(|date| date.warning.is_none());
     (facts.spool[0].dead, facts.spool[0].is_paused, facts.spool[0].filled_percent) = (0, false, Some(79));
     (facts.suspects, facts.refusals, facts.history) = (Vec::new(), Vec::new(), Vec::new());
