@@ -5,13 +5,14 @@
 //! them. So the main thread gives them up before it starts a worker, and a thread that starts earlier starts in [`unprivileged`] or
 //! [`restricted`]. No step can be undone. Must not depend on the text of the configuration.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, RestrictionStatus, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, RestrictionStatus, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit};
@@ -108,6 +109,28 @@ pub(super) fn unprivileged<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T
 /// As [`unprivileged`], or if the Landlock rules are rejected.
 pub(super) fn restricted<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, ConfineError> {
     unprivileged(|| restrict(None).map(|_| work()))?.map_err(ConfineError::from)
+}
+
+/// Runs `work` as [`unprivileged`] does. By TCP, the threads that it starts may connect to `ports` alone: those of handlers, since nothing else is
+/// for a thread that reads what peers send. Returns too whether this kernel enforces that (Linux 6.7).
+///
+/// # Errors
+///
+/// As [`unprivileged`], or if the Landlock rules are rejected.
+pub(super) fn connecting_only_to<T: Send>(
+    ports: &BTreeSet<u16>,
+    work: impl FnOnce() -> T + Send,
+) -> Result<(T, bool), ConfineError> {
+    let restricted = unprivileged(|| {
+        let connect = AccessNet::ConnectTcp;
+        let mut ruleset = Ruleset::default().handle_access(connect)?.create()?;
+        for port in ports {
+            ruleset = ruleset.add_rule(NetPort::new(*port, connect))?;
+        }
+        let status = ruleset.restrict_self()?;
+        Ok::<_, RulesetError>((work(), status.ruleset == RulesetStatus::FullyEnforced))
+    });
+    Ok(restricted??)
 }
 
 /// Empties the capability sets of this thread, and sets `no_new_privs`. Returns whether the bounding set is empty too.

@@ -3,6 +3,7 @@
 //! Owns the order: what an earlier process kept is remembered before a listener opens; the thread that writes starts when the process has given
 //! up its privileges, and the one that hands over as soon as there is something to hand over.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -13,7 +14,7 @@ use anyhow::{Context as _, anyhow};
 use hookgate_core::auth::ReplayGuard;
 use rustls_pki_types::UnixTime;
 
-use super::confine::unprivileged;
+use super::confine::connecting_only_to;
 use crate::config::OnStateFailure;
 use crate::deliveries::{Database, DeliveryStore, Opened, Unwritten};
 use crate::dispatch::{self, Shared, Spool};
@@ -109,7 +110,7 @@ pub(super) enum Handover {
 }
 
 impl Handover {
-    /// Starts the thread, if it does not run, and `snapshot` has a durable route or something is stored.
+    /// Starts the thread, if it does not run, and `snapshot` has a durable route or something is stored. It connects to no port but `ports`.
     ///
     /// # Errors
     ///
@@ -117,13 +118,14 @@ impl Handover {
     pub(super) fn start_if_needed(
         &mut self,
         snapshot: &Snapshot,
+        ports: &BTreeSet<u16>,
         shared: impl FnOnce() -> Shared,
     ) -> anyhow::Result<()> {
         let has_work = |spool: &Spool| spool.has_rows || snapshot.durable.iter().any(Option::is_some);
         match std::mem::take(self) {
             Self::Waits(spool) if has_work(&spool) => {
                 let shared = shared();
-                let started = unprivileged(|| dispatch::start(*spool, shared))?;
+                let (started, _) = connecting_only_to(ports, || dispatch::start(*spool, shared))?;
                 *self = Self::Runs(started.context("cannot start the thread that hands deliveries over")?);
             }
             other => *self = other,

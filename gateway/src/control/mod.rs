@@ -54,6 +54,7 @@ pub mod fetcher;
 mod filter;
 pub mod filter_status;
 mod fleet;
+mod handler_ports;
 mod inquiry;
 mod keys;
 pub mod log;

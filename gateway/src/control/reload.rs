@@ -18,6 +18,7 @@ use super::admin::collect::LastLoad;
 use super::deliveries;
 use super::descriptors::Descriptors;
 use super::filter::{self, FilterKeeper};
+use super::handler_ports::HandlerPorts;
 use super::keys::Keys;
 use super::log::Tuning;
 use super::pending::PendingChains;
@@ -96,6 +97,8 @@ pub(super) struct Loader {
     log: Option<Tuning>,
     /// What became of the last load.
     last: LastLoad,
+    /// Where workers may connect to.
+    pub(super) ports: HandlerPorts,
 }
 
 /// The parts of a configuration that are fetched, before their tasks start.
@@ -161,6 +164,7 @@ impl Loader {
             retirement,
             log: None,
             last: LastLoad::default(),
+            ports: HandlerPorts::default(),
         }
     }
 
@@ -228,6 +232,7 @@ impl Loader {
     ///
     /// If it cannot be served. Nothing has changed then.
     pub(super) fn load(&mut self, mut config: Config) -> anyhow::Result<Snapshot> {
+        self.ports = HandlerPorts::of(&config);
         let prepared = self.prepare(&mut config)?;
         let snapshot = self.adopt(config, prepared, 1)?;
         self.last = LastLoad::new(Load::Ok, &[], UnixTime::now());
@@ -453,6 +458,7 @@ impl Loader {
     ) -> Result<Snapshot, Refused> {
         log_warnings(warnings);
         // What is fetched comes first: a list in a file may be older than the one that was fetched.
+        self.ports.check(&config).map_err(|lines| Refused::by_error(&lines, false))?;
         let prepared = self.prepare(&mut config).map_err(|error| Refused::by_failure(&error))?;
         let permitted = match self.strength.compare(&config.strength) {
             Comparison::NotWeaker => Vec::new(),

@@ -20,7 +20,7 @@ use super::admin::Question;
 use super::admin::facts::WorkerFacts;
 use super::admin::observer::{Moment, Observer};
 use super::admin::phase::Phase;
-use super::confine::{confine, hide_memory, unprivileged};
+use super::confine::{confine, connecting_only_to, hide_memory};
 use super::deliveries::Handover;
 use super::descriptors::raise_limits;
 use super::inquiry::{Inquiry, Stored};
@@ -137,7 +137,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         fleet.map(crate::fleet::Prepared::start).transpose()?;
         let handover = deliveries.map(super::deliveries::Prepared::start).transpose()?.unwrap_or_default();
         first_lists(&mut loader, &current, &commands).await;
-        let workers = start_workers(plans, backend)?;
+        let workers = start_workers(plans, backend, &mut loader)?;
         let watchdog = Watchdog::start(workers.len());
         let (backend, losses) = (backend.label(), log.losses());
         let mut control = Control {
@@ -326,11 +326,13 @@ fn plan_workers(
     Ok((plans, opened.ports))
 }
 
-/// Starts the workers. They have no capability, even if the main thread had to keep one.
-fn start_workers(plans: Vec<Plan>, backend: Backend) -> anyhow::Result<Vec<WorkerThread>> {
+/// Starts the workers. They have no capability, even if the main thread had to keep one, and connect to no port but those of handlers.
+fn start_workers(plans: Vec<Plan>, backend: Backend, loader: &mut Loader) -> anyhow::Result<Vec<WorkerThread>> {
     let count = plans.len();
-    let workers = unprivileged(|| plans.into_iter().map(start).collect::<Result<Vec<_>, _>>())?
-        .context("cannot start the worker threads")?;
+    let start_all = || plans.into_iter().map(start).collect::<Result<Vec<_>, _>>();
+    let (workers, is_enforced) = connecting_only_to(loader.ports.allowed(), start_all)?;
+    loader.ports.are_enforced(is_enforced);
+    let workers = workers.context("cannot start the worker threads")?;
     let workers = first_round(workers)?;
     let (backend, version) = (backend.label(), env!("CARGO_PKG_VERSION"));
     tracing::info!(workers = count, backend, crypto = crypto::LIBRARY, version, "ready");
@@ -502,7 +504,7 @@ impl Control {
             places: Arc::clone(&self.places),
             commands: self.commands.subscribe(),
         };
-        self.handover.start_if_needed(&self.current.load(), shared)
+        self.handover.start_if_needed(&self.current.load(), self.loader.ports.allowed(), shared)
     }
 
     fn serving(&self) -> Serving {

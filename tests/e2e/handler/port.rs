@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hookgate_testkit::gateway::Signal;
 use hookgate_testkit::handler::{Behaviour, Handler};
 use hookgate_testkit::http::Request;
 use hookgate_testkit::wait::wait_until;
@@ -188,4 +189,29 @@ fn a_port_and_a_socket_stand_in_for_each_other() {
         assert_eq!(gateway.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200);
     }
     assert_eq!(gateway.handler().request_count(), 10);
+}
+
+/// What a thread that reads from peers may not do, it does not get back.
+#[test]
+fn a_reload_to_another_port_asks_for_a_restart_if_the_kernel_confines_the_workers() {
+    let (gateway, _port) = start("127.0.0.1:0");
+    let other = Port::start(bind("127.0.0.1:0".parse().unwrap()).unwrap(), gateway.handler());
+    let toml = at(other.address)(&gateway.environment);
+    gateway.daemon.write_configuration(&toml).unwrap();
+    gateway.daemon.signal(Signal::HUP).unwrap();
+    let loads = || gateway.reloads("ok").unwrap() + gateway.reloads("error").unwrap_or(0.0);
+    wait_until("the reload", SOON, || loads() == 2.0).unwrap();
+    let is_confined = gateway.reloads("error").unwrap_or(0.0) == 1.0;
+    assert_eq!(gateway.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200);
+    assert_eq!(other.connections(), u64::from(!is_confined));
+    if !is_confined {
+        eprintln!("SKIPPED: to forbid to connect takes Landlock of Linux 6.7");
+        return;
+    }
+    let reason = format!("the handler http://{} is at a port that no handler had at the start", other.address);
+    gateway.daemon.wait_log(&reason, SOON).unwrap();
+    // The same port at another address, or a socket, is no other port.
+    let socket = gateway.environment.toml("", "");
+    gateway.reload(&socket).unwrap();
+    assert_eq!(gateway.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200);
 }

@@ -153,3 +153,26 @@ fn one_capability_stays_where_the_filter_cannot_be_read_without_it() {
     let expected = had & CapabilitySet::BPF;
     assert_eq!((kept.permitted, kept.effective, kept.inheritable), (expected, expected, CapabilitySet::empty()));
 }
+
+#[test]
+fn a_thread_connects_to_the_ports_of_handlers_alone() {
+    let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let [handler, other] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+    let ports = BTreeSet::from([handler.port()]);
+    let (tried, is_enforced) = connecting_only_to(&ports, || {
+        // A thread that it starts, as workers are.
+        let attempt = move || [handler, other].map(|address| TcpStream::connect(address).map(drop));
+        thread::spawn(attempt).join().unwrap()
+    })
+    .unwrap();
+    let [handler, other] = tried;
+    handler.unwrap();
+    if landlock_version() < 4 {
+        eprintln!("SKIPPED: to forbid to connect takes version 4 of Landlock's interface");
+        assert!(!is_enforced);
+        return other.unwrap();
+    }
+    assert!(is_enforced);
+    assert_eq!(other.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    TcpStream::connect(listeners[1].local_addr().unwrap()).unwrap();
+}
