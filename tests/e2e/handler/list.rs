@@ -291,7 +291,7 @@ fn reloads_that_change_the_list_under_load_lose_no_request() {
                 let mut connection = list.connect();
                 let mut count = 0;
                 while !over.load(Ordering::Relaxed) {
-                    if index % 2 == 0 {
+                    if index.is_multiple_of(2) {
                         connection = list.connect();
                     }
                     assert_eq!(connection.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
