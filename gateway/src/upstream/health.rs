@@ -3,8 +3,9 @@
 //! Owns one word for each handler, which all workers share, and its transitions. Reads no clock: the time is an argument. Must not choose a handler:
 //! [`super::choice`] does; nor log: the caller hears of each change once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use super::sync::atomic::{AtomicU64, Ordering};
 
 /// So many failures in a row eject a handler, if it was reached. One suffices if it was not: the next request would find the same.
 const FAILURES: u64 = 3;

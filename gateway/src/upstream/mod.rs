@@ -18,6 +18,7 @@ mod pool;
 mod route_places;
 mod several;
 mod stream;
+mod sync;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};

@@ -1,6 +1,7 @@
 //! The `upstream` stage: handlers that answer, and handlers that fail.
 
 mod answer;
+mod death;
 mod early;
 mod failure;
 mod framing;

@@ -16,6 +16,8 @@ mod sync {
 mod bell;
 #[path = "../../../gateway/core/src/auth/replay/guard.rs"]
 pub mod guard;
+#[path = "../../../gateway/src/upstream/health.rs"]
+mod health;
 #[path = "../../../gateway/src/accept/spread.rs"]
 pub mod spread;
 
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 use bell::{WakeEvent, WakeFlag};
 use guard::{DeliveryDigest, ReplayGuard, Reservation};
+use health::{Change, Failure, Health, Standing};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls_pki_types::UnixTime;
 use shuttle::sync::atomic::{AtomicUsize, Ordering};
@@ -220,4 +223,38 @@ pub fn the_memory_of_deliveries_is_bounded() {
     let reserved = threads.into_iter().map(|thread| thread.join().expect("no copy panics"));
     assert!(reserved.fold(false, |any, reserved| any | reserved), "one of two has room");
     assert!(guard.is_empty());
+}
+
+/// Requests find that a handler cannot be reached: it is ejected once. When it is due, two requests want to try it, and one from before answers: never
+/// do two try it at a time, and its return is told once.
+pub fn an_ejected_handler_is_tried_by_one_request() {
+    let health = Arc::new(Health::default());
+    let failing = [(); 2].map(|()| {
+        let health = Arc::clone(&health);
+        thread::spawn(move || health.failed(Failure::Unreached, None, 0).is_some())
+    });
+    let told = failing.into_iter().map(|thread| thread.join().expect("no thread panics")).filter(|told| *told).count();
+    assert_eq!(told, 1, "ejections that were told");
+    assert!(health.is_ejected());
+    let (due, _) = health.next_try().expect("it is ejected");
+    assert_eq!(health.standing(|| due), Standing::Due);
+    let trying = Arc::new(AtomicUsize::new(0));
+    let tries = [true, false].map(|answers| {
+        let (health, trying) = (Arc::clone(&health), Arc::clone(&trying));
+        thread::spawn(move || {
+            let Some(begun) = health.begin_try(due) else { return 0 };
+            assert_eq!(trying.fetch_add(1, Ordering::SeqCst), 0, "two requests try it");
+            trying.fetch_sub(1, Ordering::SeqCst);
+            let change =
+                if answers { health.answered() } else { health.failed(Failure::Unanswered, Some(&begun), due) };
+            health.end_try(&begun);
+            usize::from(change == Some(Change::Back))
+        })
+    });
+    let of_before = {
+        let health = Arc::clone(&health);
+        thread::spawn(move || usize::from(health.answered() == Some(Change::Back)))
+    };
+    let back: usize = tries.into_iter().chain([of_before]).map(|thread| thread.join().expect("no thread panics")).sum();
+    assert_eq!(back, 1, "returns that were told");
 }

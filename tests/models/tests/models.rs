@@ -37,3 +37,8 @@ fn one_copy_of_a_delivery_is_handled_in_every_interleaving() {
 fn the_memory_of_deliveries_is_bounded_in_every_interleaving() {
     check(models::the_memory_of_deliveries_is_bounded);
 }
+
+#[test]
+fn one_request_at_a_time_tries_an_ejected_handler_in_every_interleaving() {
+    check(models::an_ejected_handler_is_tried_by_one_request);
+}
