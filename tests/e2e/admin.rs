@@ -10,7 +10,7 @@ use hookgate_testkit::pki::{LeafOptions, Sender, Subject, Variant};
 use hookgate_testkit::wait::wait_until;
 use serde_json::Value;
 
-use crate::environment::{BINARY, Environment, PATH, SOON};
+use crate::environment::{BINARY, Environment, PATH, SOON, handler_socket};
 use crate::test_gateway::TestGateway;
 use crate::tls_client::request;
 
@@ -98,6 +98,35 @@ fn handlers_are_up_or_down_by_their_last_request() {
     assert_eq!(connection.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
     assert_eq!(health(&json(&socket), "events.sock"), "up");
     wait_until("the metric of the handler", SOON, || up() == 1.0).unwrap();
+}
+
+#[test]
+fn a_handler_of_a_list_that_is_ejected_is_shown_with_its_next_try() {
+    let gateway = TestGateway::with_toml(|environment| {
+        let first = handler_socket(&environment.events);
+        let list = format!(
+            "[\"unix:{}\", {{ address = {}, backup = true }}]",
+            environment.path("gone.sock").display(),
+            handler_socket(&environment.dialogflow)
+        );
+        with_admin(environment, &environment.toml("", "").replace(&first, &list))
+    })
+    .unwrap();
+    let socket = gateway.environment.path("admin.sock");
+    assert_eq!(health(&json(&socket), "gone.sock"), "down", "it is not there, and no request has found that yet");
+    for _ in 0..3 {
+        assert_eq!(gateway.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200);
+    }
+    let facts = json(&socket);
+    assert_eq!((health(&facts, "gone.sock"), health(&facts, "dialogflow.sock")), ("ejected".into(), "up".into()));
+    let handlers = facts["handlers"].as_array().unwrap();
+    let gone = handlers.iter().find(|one| one["socket"].as_str().is_some_and(|path| path.ends_with("gone.sock")));
+    assert!(gone.unwrap()["next_try"].as_u64().is_some_and(|seconds| seconds <= 5), "{facts}");
+    let routes = facts["routes"].as_array().unwrap();
+    let shown = routes.iter().filter_map(|route| route["handler"].as_str()).find(|text| text.contains("gone.sock"));
+    assert!(shown.is_some_and(|text| text.ends_with("dialogflow.sock (backup)")), "{facts}");
+    let page = ask(&socket, "/status").1;
+    assert!(page.contains("failed, and others get its requests: the socket does not exist"), "{page}");
 }
 
 #[test]

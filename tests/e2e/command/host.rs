@@ -66,6 +66,26 @@ fn check_warns_of_a_handler_that_requests_cannot_reach() {
     assert_eq!(check(&environment, &with(&absent)).2, "");
 }
 
+#[test]
+fn check_warns_of_each_handler_of_a_list_and_of_ports_without_a_listener() {
+    let environment = Environment::new().unwrap();
+    let text = good(&environment).unwrap();
+    let handler = handler_socket(&environment.dialogflow);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap();
+    let with = |list: &str| text.replace(&format!("handler = {handler}"), &format!("handler = {list}"));
+    assert_eq!(check(&environment, &with(&format!("\"http://{port}\""))).2, "");
+    let list = format!("[{handler}, {{ address = \"http://{port}\" }}, \"unix:{}\"]", environment.path("c").display());
+    let (code, _, stderr) = check(&environment, &with(&list));
+    let line = one_line(&stderr);
+    assert!(code == Some(0) && line.contains("route[1].handler[2]: there is no socket "), "{line}");
+    assert!(line.contains("/c, so requests go to the others of its list; start the handler"), "{line}");
+    drop(listener);
+    let (code, _, stderr) = check(&environment, &with(&format!("\"http://{port}\"")));
+    let words = format!("route[1].handler: no process listens on {port}, so requests are answered with status 502");
+    assert!(code == Some(0) && one_line(&stderr).contains(&words), "{stderr}");
+}
+
 /// What a start says of the state directory, `check` says before it, in the same words.
 #[test]
 fn check_looks_at_the_state_directory_as_a_start_does() {
