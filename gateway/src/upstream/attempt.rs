@@ -35,7 +35,7 @@ pub(super) async fn attempt(
 pub(super) struct Unanswered {
     /// What the peer is told.
     pub(super) refusal: Refusal,
-    /// What it says of the handler; `None` if the handler is not to blame, or not more than its bound on requests.
+    /// What it says of the handler; `None` if the handler is not to blame.
     pub(super) failure: Option<Failure>,
     /// Whether another handler may get the request: this one cannot have begun to act on it, and others may do better.
     pub(super) may_go_elsewhere: bool,
@@ -46,9 +46,13 @@ pub(super) struct Unanswered {
 impl Unanswered {
     /// No connection was made, so nothing was sent.
     pub(super) fn unconnected(refusal: Refusal, permit: Permit) -> Self {
-        let failure = (refusal.reject == Reject::HandlerUnavailable).then_some(Failure::Unreached);
-        let may_go_elsewhere = matches!(refusal.reject, Reject::HandlerUnavailable | Reject::HandlerOverloaded);
-        Self { refusal, failure, may_go_elsewhere, permit: Some(permit) }
+        let failure = match refusal.reject {
+            Reject::HandlerUnavailable => Some(Failure::Unreached),
+            // It accepts too slowly, or not at all.
+            Reject::HandlerOverloaded => Some(Failure::Unanswered),
+            _ => None,
+        };
+        Self { refusal, failure, may_go_elsewhere: failure.is_some(), permit: Some(permit) }
     }
 
     /// An answer came that cannot be forwarded.

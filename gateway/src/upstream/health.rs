@@ -35,7 +35,7 @@ const TIME: u64 = (1 << IN_A_ROW) - 1;
 pub(super) enum Failure {
     /// No connection was made: nothing listens, or the socket may not be used.
     Unreached,
-    /// It had a request, and did not answer in time, or not in HTTP.
+    /// It did not accept the connection, or had a request and did not answer in time, or not in HTTP.
     Unanswered,
 }
 

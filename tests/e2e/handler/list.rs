@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookgate_testkit::handler::{Behaviour, Handler};
 use hookgate_testkit::wait::wait_until;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::environment::{Environment, PATH, SOON, handler_socket};
 use crate::problem::assert_problem;
@@ -311,4 +312,39 @@ fn reloads_that_change_the_list_under_load_lose_no_request() {
     assert_eq!(all.map(Handler::request_count).iter().sum::<u64>(), answered);
     assert!(all.iter().all(|handler| handler.request_count() > 0));
     assert_eq!(list.gateway.daemon.metric("hookgate_rejections_total", &[]).unwrap(), 0.0);
+}
+
+/// Its accept queue is full. The kernel says so at once, and each request would wait for nothing.
+#[test]
+fn a_handler_that_accepts_nothing_costs_no_request_and_is_ejected() {
+    let environment = Environment::new().unwrap();
+    let path = environment.path("full.sock");
+    let full = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    full.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    full.listen(0).unwrap();
+    let mut in_line = Vec::new();
+    loop {
+        let one = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).unwrap();
+        match one.connect(&SockAddr::unix(&path).unwrap()) {
+            Ok(()) => in_line.push(one),
+            Err(_) => break,
+        }
+    }
+    let entries = [format!("\"unix:{}\"", path.display()), handler_socket(&environment.events)];
+    let toml = configuration(&environment, "", &entries);
+    let gateway = TestGateway::in_environment(environment, |_| toml).unwrap();
+    let label = path.display().to_string();
+    wait_until("the ejection", SOON, || {
+        assert_eq!(gateway.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200);
+        gateway.daemon.metric("hookgate_handler_ejected", &[("handler", &label)]).unwrap() == 1.0
+    })
+    .unwrap();
+    let failures = || gateway.daemon.metric("hookgate_handler_failures_total", &[("handler", &label)]).unwrap();
+    assert_eq!(failures(), 3.0);
+    // Tries have growing pauses: 1 s, 2 s, 4 s.
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        assert_eq!(gateway.connect().unwrap().ask(request("POST", PATH, b"{}")).unwrap().status, 200);
+    }
+    assert!(failures() <= 8.0, "{} requests found that it accepts nothing", failures());
 }
