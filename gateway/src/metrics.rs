@@ -4,6 +4,7 @@
 //! atomic addition. Label values come from closed sets (reasons, configured names, statuses). Must not use a value that a peer chose
 //! as a label.
 
+pub mod acme;
 pub mod fetches;
 pub mod fleet;
 pub mod kept;
@@ -26,12 +27,13 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use self::requests::RequestMeters;
 pub use self::table::describe;
 use self::table::{
-    ACCEPT_ERRORS, BUILD_INFO, CACHE_ENTRIES, CACHE_EVICTIONS, CONNECTIONS, CONNECTIONS_ACTIVE, CONNECTIONS_LIMIT,
-    DELIVERIES, FILTER_ATTACHED, FILTER_MEMORY, FILTER_PACKETS, FILTER_RANGES, FILTER_SET_PACKETS, FILTER_UNAVAILABLE,
-    GENERATION, HANDED_OVER, HANDLER_CHOSEN, HANDLER_CONNECTIONS, HANDLER_EJECTED, HANDLER_FAILURES, HANDLER_IN_FLIGHT,
-    HANDLER_PASSED, HANDLER_RETRIES, HANDLER_UP, HANDLER_WAITING, HANDSHAKE_DURATION, HANDSHAKES, IO_BACKEND,
-    IO_FALLBACK, LAST_RELOAD, LAST_RELOAD_SUCCESSFUL, LENIENT, LOG_LOST, LOG_SUPPRESSED, RELOADS, ROUTE_IN_FLIGHT,
-    ROUTE_WAITING, SOURCE_MISSES, TICKET_POLICY, VERIFICATIONS, WORKER_CONNECTIONS, WORKER_STALLED,
+    ACCEPT_ERRORS, ACME_CHALLENGES, BUILD_INFO, CACHE_ENTRIES, CACHE_EVICTIONS, CONNECTIONS, CONNECTIONS_ACTIVE,
+    CONNECTIONS_LIMIT, DELIVERIES, FILTER_ATTACHED, FILTER_MEMORY, FILTER_PACKETS, FILTER_RANGES, FILTER_SET_PACKETS,
+    FILTER_UNAVAILABLE, GENERATION, HANDED_OVER, HANDLER_CHOSEN, HANDLER_CONNECTIONS, HANDLER_EJECTED,
+    HANDLER_FAILURES, HANDLER_IN_FLIGHT, HANDLER_PASSED, HANDLER_RETRIES, HANDLER_UP, HANDLER_WAITING,
+    HANDSHAKE_DURATION, HANDSHAKES, IO_BACKEND, IO_FALLBACK, LAST_RELOAD, LAST_RELOAD_SUCCESSFUL, LENIENT, LOG_LOST,
+    LOG_SUPPRESSED, RELOADS, ROUTE_IN_FLIGHT, ROUTE_WAITING, SOURCE_MISSES, TICKET_POLICY, VERIFICATIONS,
+    WORKER_CONNECTIONS, WORKER_STALLED,
 };
 use crate::crypto;
 use hookgate_core::identity::{CacheOutcome, ProfileMatch, ProviderId, Verification};
@@ -194,6 +196,7 @@ type HandshakeKey = (&'static str, &'static str, &'static str, bool);
 /// The handles of one worker. Handles with labels are looked up at first use and kept.
 pub struct Meters {
     connections: Counter,
+    challenges: Counter,
     handed_over: Counter,
     /// TCP connections open now.
     pub connections_active: Gauge,
@@ -215,6 +218,7 @@ impl Meters {
     pub fn new() -> Self {
         Self {
             connections: counter!(CONNECTIONS),
+            challenges: counter!(ACME_CHALLENGES),
             handed_over: counter!(HANDED_OVER),
             connections_active: gauge!(CONNECTIONS_ACTIVE),
             handshake_duration: histogram!(HANDSHAKE_DURATION),
@@ -249,6 +253,11 @@ impl Meters {
     pub fn handshake_completed(&self, version: &'static str, group: &'static str, resumed: bool, duration: Duration) {
         self.handshake_duration.record(duration);
         self.handshake((version, group, "ok", resumed));
+    }
+
+    /// Counts a handshake by which an authority verified a name, beside [`Meters::handshake_completed`].
+    pub fn challenge_answered(&self) {
+        self.challenges.increment(1);
     }
 
     /// Counts a handshake that ended with `reject`.

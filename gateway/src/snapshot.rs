@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use hyper::header::{HeaderValue, InvalidHeaderValue};
 use rustls::ServerConfig;
+use rustls::server::ClientHello;
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
 use crate::access::AccessRules;
-use crate::config::{Config, Durable, ServerCertificate, TlsSection};
+use crate::config::{AcmeCertificate, Certificate, Config, Durable, ServerCertificate, TlsSection};
 use crate::crypto::{SharedKeys, TicketSecrets, signing_key};
 use crate::deliveries::DeliveryStore;
 use crate::fleet::Fleet;
@@ -21,7 +22,9 @@ use crate::missing_lists::ListNotes;
 use crate::proxy::Proxies;
 use crate::recent::Recent;
 use crate::suspects::Suspects;
-use crate::tls::certificates::Certificates;
+use crate::tls::certificates::{Certificates, Entry};
+pub use crate::tls::challenge::Challenge;
+use crate::tls::challenge::Challenges;
 use crate::tls::server::SharedTls;
 use hookgate_core::auth::{Demands, ReplayGuard};
 use hookgate_core::identity::{
@@ -117,6 +120,8 @@ pub struct Lasting {
     pub recent: Arc<Recent>,
     /// The roots of this host.
     pub public_roots: Arc<PublicRoots>,
+    /// The names that authorities verify now.
+    pub challenges: Vec<Arc<Challenge>>,
 }
 
 /// One generation of the configuration, as workers use it.
@@ -165,6 +170,8 @@ pub struct Snapshot {
     tickets: Option<SharedKeys>,
     scopes: Arc<Scopes>,
     shared: Arc<SharedTls>,
+    certificates: Arc<Certificates>,
+    challenges: Challenges,
     sites: Sites,
     turns_unknown_away: bool,
 }
@@ -191,8 +198,19 @@ impl Snapshot {
             problem_types,
             ..
         } = config;
-        let Lasting { cache, keys, replay, deliveries, fleet, sightings, suspects, list_notes, recent, public_roots } =
-            lasting;
+        let Lasting {
+            cache,
+            keys,
+            replay,
+            deliveries,
+            fleet,
+            sightings,
+            suspects,
+            list_notes,
+            recent,
+            public_roots,
+            challenges,
+        } = lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
         let strangers_body = strangers_body(&providers, &routes);
         let field = |provider: &Provider| {
@@ -207,8 +225,10 @@ impl Snapshot {
         let identity = Arc::new(identity.with_public_roots(public_roots));
         let scopes = Arc::new(Scopes::new(&routes));
         let tickets = tickets.map(|secrets| scopes.shared_keys(&secrets, &identity, &tls));
-        let certificates = Arc::new(server_certificates(certificates)?);
-        let shared = Arc::new(SharedTls::new(certificates, tls.policy, &tls.key_exchange, tickets.clone())?);
+        let certificates = Arc::new(server_certificates(&certificates)?);
+        let resolver = Arc::<Certificates>::clone(&certificates);
+        let shared = Arc::new(SharedTls::new(resolver, tls.policy, &tls.key_exchange, tickets.clone())?);
+        let challenges = shared.challenges(&challenges)?;
         let sites = scopes.sites(&identity, &shared)?;
         let routes = Arc::new(RouteTable::new(routes.into()));
         Ok(Self {
@@ -235,6 +255,8 @@ impl Snapshot {
             tickets,
             scopes,
             shared,
+            certificates,
+            challenges,
             sites,
             turns_unknown_away,
         })
@@ -264,6 +286,38 @@ impl Snapshot {
         };
         let sites = self.scopes.sites(&identity, &shared)?;
         Ok(Self { generation, identity, tickets, shared, sites, ..self.clone() })
+    }
+
+    /// The same generation with another certificate of this server at `index` of the configuration: sessions, tickets and cached chains stay.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`]. Nothing has changed then.
+    pub fn with_certificate(&self, index: usize, certificate: &ServerCertificate) -> Result<Self, SnapshotError> {
+        let certificates = Arc::new(self.certificates.with(index, entry(certificate)?));
+        let resolver = Arc::<Certificates>::clone(&certificates);
+        let shared = Arc::new(self.shared.with_certificates(resolver));
+        let sites = self.scopes.sites(&self.identity, &shared)?;
+        Ok(Self { certificates, shared, sites, ..self.clone() })
+    }
+
+    /// The same generation while authorities verify these names, and no other.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`]. Nothing has changed then.
+    pub fn with_challenges(&self, challenges: &[Arc<Challenge>]) -> Result<Self, SnapshotError> {
+        Ok(Self { challenges: self.shared.challenges(challenges)?, ..self.clone() })
+    }
+
+    /// What a client that verifies a name for an authority is answered with; `None` for every other client.
+    pub fn challenge(&self, hello: &ClientHello<'_>) -> Option<&Arc<ServerConfig>> {
+        self.challenges.of(hello)
+    }
+
+    /// Whether there is no certificate yet for clients with this server name, in any case.
+    pub fn lacks_certificate(&self, server_name: Option<&str>) -> bool {
+        self.certificates.lacks(server_name)
     }
 
     /// The number of the trust policy whose tickets other hosts open too; 0 if none does.
@@ -314,16 +368,34 @@ fn strangers_body(providers: &[Provider], routes: &[Route]) -> usize {
     free.map(|route| route.limits.max_body_bytes).max().unwrap_or_default()
 }
 
-fn server_certificates(certificates: Vec<ServerCertificate>) -> Result<Certificates, SnapshotError> {
-    let mut keys = Vec::with_capacity(certificates.len());
+/// In the order of the configuration, and then the names that an older certificate of an authority lacks: they get no other one.
+fn server_certificates(certificates: &[Certificate]) -> Result<Certificates, SnapshotError> {
+    let (mut entries, mut awaited) = (Vec::new(), Vec::new());
     for certificate in certificates {
-        let key = signing_key(&certificate.key).map_err(|source| SnapshotError::Key {
-            certificate: certificate.chain_path.display().to_string(),
-            source,
-        })?;
-        keys.push((Arc::new(CertifiedKey::new(certificate.chain, key)), certificate.names));
+        match certificate {
+            Certificate::Files(files) => entries.push(entry(files)?),
+            Certificate::Acme(AcmeCertificate { order, issued: None }) => {
+                entries.push(Entry { names: order.domains.clone(), key: None });
+            }
+            Certificate::Acme(AcmeCertificate { order, issued: Some(issued) }) => {
+                entries.push(entry(issued)?);
+                let lacking = order.domains.iter().filter(|domain| !issued.names.contains(domain));
+                awaited.extend(lacking.map(|domain| Entry { names: vec![domain.clone()], key: None }));
+            }
+        }
     }
-    Ok(Certificates::new(keys))
+    entries.append(&mut awaited);
+    Ok(Certificates::new(entries))
+}
+
+fn entry(certificate: &ServerCertificate) -> Result<Entry, SnapshotError> {
+    Ok(Entry { names: certificate.names.clone(), key: Some(certified(certificate)?) })
+}
+
+fn certified(certificate: &ServerCertificate) -> Result<Arc<CertifiedKey>, SnapshotError> {
+    let key = signing_key(&certificate.key)
+        .map_err(|source| SnapshotError::Key { certificate: certificate.chain_path.display().to_string(), source })?;
+    Ok(Arc::new(CertifiedKey::new(certificate.chain.clone(), key)))
 }
 
 /// What the server names of a site are for, with an id of its own.

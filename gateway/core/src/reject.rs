@@ -137,7 +137,7 @@ impl Reject {
         let lasts = [
             (Self::UnadmittedLimit, Stage::Accept),
             (Self::ProxyHeaderUnexpected, Stage::Proxy),
-            (Self::UnknownServerName, Stage::Tls),
+            (Self::CertificateAwaited, Stage::Tls),
             (Self::IdentityMismatch, Stage::Identity),
             (Self::RangesUnavailable, Stage::Admission),
             (Self::Misdirected, Stage::Http),
@@ -231,6 +231,9 @@ rejects! {
     /// The server name (SNI) belongs to no route. Peer: correct the host of the webhook URL. Operator: add a route with this
     /// host.
     UnknownServerName => "unknown_server_name", 421, UnrecognisedName, Peer, "No route has this server name", detail;
+    /// There is no certificate for the server name yet: hookgate has asked an authority for it (`acme`). Peer: connect again later. Operator: see
+    /// what the log says of the certificate, and `hookgate_acme_attempts_total`.
+    CertificateAwaited => "certificate_awaited", 503, UnrecognisedName, Gateway, "There is no certificate for this server name yet", detail;
     // identity
     /// The peer presented no client certificate. A host of senders with and without one answers so too if no route has the path and method:
     /// a peer without a certificate does not learn which routes need one. `hookgate explain` tells the operator which of the two it was.

@@ -1,4 +1,4 @@
-//! `[[certificate]]`: the server's chains and keys.
+//! `[[certificate]]`: the server's chains and keys, from files or from an authority ([`acme`](super::acme)).
 //!
 //! Owns which chain and key are unusable (an error), and which of them senders refuse (a warning: a gateway with an expired
 //! certificate still serves the senders that do not check). Serves nothing: `tls` does.
@@ -17,7 +17,9 @@ use x509_parser::oid_registry as oid;
 use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certificate, X509Version};
 use zeroize::Zeroizing;
 
-use super::error::{FileForm, Problem};
+use super::acme::{self, AcmeOrder, RawAcme};
+use super::document;
+use super::error::{AcmeProblem, FileForm, Problem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
 use super::length;
 use super::pem;
@@ -46,8 +48,56 @@ const READ_BY_ALL: [Oid<'static>; 5] = [
     oid::OID_X509_EXT_SUBJECT_ALT_NAME,
 ];
 
+const WRITE_CHAIN_OR_ACME: &str = "chain = \"fullchain.pem\": the server certificate, then its issuers in order; or acme = { … } to let hookgate ask an authority";
 const WRITE_CHAIN: &str = "chain = \"fullchain.pem\": the server certificate, then its issuers in order";
 const WRITE_KEY: &str = "key = \"privkey.pem\": the private key of the first certificate of the chain";
+
+/// A certificate of this server: of files, or one that hookgate asks for.
+#[derive(Debug)]
+pub enum Certificate {
+    /// `chain` and `key`.
+    Files(ServerCertificate),
+    /// `acme`.
+    Acme(AcmeCertificate),
+}
+
+impl Certificate {
+    /// The names that it is for: those in the file, or those that are asked for.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::Files(certificate) => &certificate.names,
+            Self::Acme(certificate) => &certificate.order.domains,
+        }
+    }
+
+    /// The chain and the key of files.
+    #[must_use]
+    pub fn of_files(&self) -> Option<&ServerCertificate> {
+        match self {
+            Self::Files(certificate) => Some(certificate),
+            Self::Acme(_) => None,
+        }
+    }
+
+    /// What is asked for.
+    #[must_use]
+    pub fn of_acme(&self) -> Option<&AcmeCertificate> {
+        match self {
+            Self::Files(_) => None,
+            Self::Acme(certificate) => Some(certificate),
+        }
+    }
+}
+
+/// A certificate that hookgate asks for.
+#[derive(Debug)]
+pub struct AcmeCertificate {
+    /// What to ask for.
+    pub order: Arc<AcmeOrder>,
+    /// The certificate that there is; `None` until there is one. The parser leaves it empty.
+    pub issued: Option<Arc<ServerCertificate>>,
+}
 
 /// A certificate of this server, with its key.
 #[derive(Debug)]
@@ -127,24 +177,74 @@ impl ServerCertificate {
 pub(super) struct RawCertificate {
     chain: Option<Spanned<String>>,
     key: Option<Spanned<String>>,
+    #[serde(default, deserialize_with = "document::table")]
+    acme: Option<Spanned<RawAcme>>,
+}
+
+impl RawCertificate {
+    /// `acme`, if it is there.
+    pub(super) fn acme(&self) -> Option<&Spanned<RawAcme>> {
+        self.acme.as_ref()
+    }
+}
+
+/// A chain and its key as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPair {
+    chain: Option<Spanned<String>>,
+    key: Option<Spanned<String>>,
 }
 
 /// Parses the certificates. Reports what is wrong, and leaves out the certificates with errors.
-pub(super) fn certificates(raw: &[Spanned<RawCertificate>], report: &mut Report<'_>) -> Vec<ServerCertificate> {
-    length::first(raw, MAXIMUM_CERTIFICATES, report).iter().filter_map(|raw| parse(raw, report)).collect()
+pub(super) fn certificates(raw: &[Spanned<RawCertificate>], report: &mut Report<'_>) -> Vec<Certificate> {
+    let mut taken = Vec::new();
+    let raw = length::first(raw, MAXIMUM_CERTIFICATES, report);
+    raw.iter().filter_map(|raw| certificate(raw, &mut taken, report)).collect()
 }
 
-fn parse(raw: &Spanned<RawCertificate>, report: &mut Report<'_>) -> Option<ServerCertificate> {
-    let RawCertificate { chain, key } = raw.get_ref();
+fn certificate(
+    raw: &Spanned<RawCertificate>,
+    taken: &mut Vec<(String, usize)>,
+    report: &mut Report<'_>,
+) -> Option<Certificate> {
+    let RawCertificate { chain, key, acme } = raw.get_ref();
+    let Some(acme) = acme else {
+        let write = if key.is_some() { WRITE_CHAIN } else { WRITE_CHAIN_OR_ACME };
+        return files(raw, (chain.as_ref(), key.as_ref()), write, report).map(Certificate::Files);
+    };
+    if chain.is_some() || key.is_some() {
+        report.error(acme, AcmeProblem::WithFiles.into());
+    }
+    let order = acme::acme(acme, taken, report)?;
+    Some(Certificate::Acme(AcmeCertificate { order: Arc::new(order), issued: None }))
+}
+
+/// A chain and its key, as `{ chain = …, key = … }`. Reports what is wrong.
+pub(super) fn pair(
+    raw: &Spanned<RawPair>,
+    report: &mut Report<'_>,
+) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let RawPair { chain, key } = raw.get_ref();
+    files(raw, (chain.as_ref(), key.as_ref()), WRITE_CHAIN, report).map(|parsed| (parsed.chain, parsed.key))
+}
+
+/// The certificate of the files that the table `raw` names. If it names no chain, the report says what to `write`.
+fn files<T>(
+    raw: &Spanned<T>,
+    (chain, key): (Option<&Spanned<String>>, Option<&Spanned<String>>),
+    write: &'static str,
+    report: &mut Report<'_>,
+) -> Option<ServerCertificate> {
     if chain.is_none() {
-        report.missing(raw, "chain", WRITE_CHAIN);
+        report.missing(raw, "chain", write);
     }
     if key.is_none() {
         report.missing(raw, "key", WRITE_KEY);
     }
-    let loaded_chain = chain.as_ref().and_then(|at| load(at, report, |path, _, _| load_chain(path)));
-    let loaded_key = key.as_ref().and_then(|at| load(at, report, load_key));
-    let (chain_at, key_at) = (chain.as_ref()?, key.as_ref()?);
+    let loaded_chain = chain.and_then(|at| load(at, report, |path, _, _| load_chain(path)));
+    let loaded_key = key.and_then(|at| load(at, report, load_key));
+    let (chain_at, key_at) = (chain?, key?);
     let (certificates, LoadedKey { key, signing_key }) = (loaded_chain?, loaded_key?);
 
     let chain_path = report.resolve(chain_at.get_ref());
@@ -160,14 +260,6 @@ fn parse(raw: &Spanned<RawCertificate>, report: &mut Report<'_>) -> Option<Serve
     warn_of_form(&certificates, &parsed, chain_at, report);
     let names = inspect(&parsed, chain_at, report)?;
     Some(ServerCertificate { chain: certificates, key, names, chain_path })
-}
-
-/// A chain and its key, as `{ chain = …, key = … }`. Reports what is wrong.
-pub(super) fn pair(
-    raw: &Spanned<RawCertificate>,
-    report: &mut Report<'_>,
-) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-    parse(raw, report).map(|parsed| (parsed.chain, parsed.key))
 }
 
 /// Loads the file that `at` names by `load`. Reports its error.
@@ -219,7 +311,7 @@ fn load_key(path: &Path, at: &Spanned<String>, report: &mut Report<'_>) -> Resul
 /// `None` if the key belongs to the first certificate; else the number, from 1, of the certificate that it belongs to.
 ///
 /// Compares public keys, and does not ask rustls, which can read fewer certificates than senders can.
-fn mismatch(chain: &[X509Certificate<'_>], key: &dyn SigningKey) -> Option<Option<usize>> {
+pub(super) fn mismatch(chain: &[X509Certificate<'_>], key: &dyn SigningKey) -> Option<Option<usize>> {
     // Every key that `crypto::signing_key` loads knows its public key.
     let public_key = key.public_key()?;
     match chain.iter().position(|certificate| certificate.public_key().raw == public_key.as_ref()) {
@@ -302,7 +394,7 @@ fn inspect(parsed: &[X509Certificate<'_>], at: &Spanned<String>, report: &mut Re
 
 /// Whether the issuer of the end entity is neither in the file nor a root that senders know. Further up, a root may be left out, and which
 /// certificate is a root of the senders is not known.
-fn lacks_issuer(chain: &[X509Certificate<'_>]) -> bool {
+pub(super) fn lacks_issuer(chain: &[X509Certificate<'_>]) -> bool {
     let Some((end_entity, others)) = chain.split_first() else { return false };
     let issuer = end_entity.issuer();
     let is_known = || issuer == end_entity.subject() || others.iter().any(|other| other.subject() == issuer);
@@ -343,7 +435,7 @@ fn warn_of_expiry(chain: &[X509Certificate<'_>], at: &Spanned<String>, report: &
     }
 }
 
-fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+pub(super) fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
     let names = extension.value.general_names.iter().filter_map(|name| match name {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),

@@ -7,18 +7,21 @@ use std::net::SocketAddr;
 
 use toml::Spanned;
 
-use super::certificate::{RawCertificate, ServerCertificate, covers};
-use super::error::HandlerProblem;
+use super::certificate::{Certificate, RawCertificate, covers};
+use super::error::{AcmeProblem, HandlerProblem};
+use super::filter::FilterSection;
 use super::provider::RawProvider;
 use super::report::Report;
 use super::route::RawRoute;
+use super::state::State;
 use super::warning::{RouteWarning, WarningKind};
 use hookgate_core::identity::{self, Provider, ProviderId};
 use hookgate_core::route::{Handlers, HostPattern, Route};
+use hookgate_filter::Mode;
 
 /// The required sections, in the order of the counts of [`expect_sections`], and what to write.
 const SECTIONS: [(&str, &str); 3] = [
-    ("certificate", "a [[certificate]] section with chain and key"),
+    ("certificate", "a [[certificate]] section with chain and key, or with acme"),
     ("provider", "a [[provider]] section with name and preset, or trust_anchors and identity"),
     ("route", "a [[route]] section with path, providers and handler"),
 ];
@@ -73,7 +76,7 @@ pub(super) fn providers(
 
 /// Warns of certificates whose names are the host of no route.
 pub(super) fn certificates(
-    certificates: &[ServerCertificate],
+    certificates: &[Certificate],
     raw: &[Spanned<RawCertificate>],
     routes: &[Route],
     report: &mut Report<'_>,
@@ -82,10 +85,30 @@ pub(super) fn certificates(
         return;
     }
     for (certificate, raw) in certificates.iter().zip(raw) {
-        let used = routes.iter().any(|route| certificate.names.iter().any(|name| meets(name, &route.host)));
+        let used = routes.iter().any(|route| certificate.names().iter().any(|name| meets(name, &route.host)));
         // There is a warning of its own about a certificate without names.
-        if !used && !certificate.names.is_empty() {
-            report.warn(raw, WarningKind::NamesWithoutRoute { names: certificate.names.join(", ") });
+        if !used && !certificate.names().is_empty() {
+            report.warn(raw, WarningKind::NamesWithoutRoute { names: certificate.names().join(", ") });
+        }
+    }
+}
+
+/// Reports that what authorities issue has no place, and warns of a filter that keeps them out. `names_directory`: the file names the
+/// directory of `state`.
+pub(super) fn acme(
+    certificates: &[Certificate],
+    raw: &[Spanned<RawCertificate>],
+    (state, names_directory): (&State, bool),
+    filter: &FilterSection,
+    report: &mut Report<'_>,
+) {
+    let keeps_out = filter.policy.mode == Mode::Enforce && certificates.iter().any(|one| one.of_acme().is_some());
+    for raw in raw.iter().filter_map(|raw| raw.get_ref().acme()) {
+        if state.directory.is_none() || !names_directory {
+            report.error(raw, AcmeProblem::NoDirectory.into());
+        }
+        if keeps_out {
+            report.warn(raw, WarningKind::AuthorityKeptOut);
         }
     }
 }
@@ -123,11 +146,11 @@ pub(super) fn authority_names(
 pub(super) fn hosts(
     routes: &[Route],
     raw: &[Spanned<RawRoute>],
-    certificates: &[ServerCertificate],
+    certificates: &[Certificate],
     report: &mut Report<'_>,
 ) {
     let mut warned: Vec<&HostPattern> = Vec::new();
-    let names = || certificates.iter().flat_map(|certificate| &certificate.names).map(String::as_str);
+    let names = || certificates.iter().flat_map(|certificate| certificate.names()).map(String::as_str);
     for (route, raw) in routes.iter().zip(raw) {
         let Some(text) = route.host.as_str() else { continue };
         if warned.contains(&&route.host) || names().any(|name| is_for(name, &route.host)) {

@@ -2,6 +2,7 @@
 //!
 //! Owns every error message about the configuration. Must not know a section: the sections find the problems.
 
+mod acme;
 mod client_certificate;
 mod durable;
 mod fleet;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+pub use self::acme::{AcmeProblem, IssuedProblem};
 pub use self::client_certificate::CertificateProblem;
 pub use self::durable::DurableProblem;
 pub use self::fleet::FleetProblem;

@@ -12,7 +12,7 @@ use toml::Spanned;
 use zeroize::Zeroizing;
 
 use super::bound::Bound;
-use super::certificate::{self, RawCertificate};
+use super::certificate::{self, RawPair};
 use super::document;
 use super::error::{FleetProblem, Problem};
 use super::file::{self, MAXIMUM_FILE_BYTES};
@@ -128,7 +128,7 @@ pub(super) struct RawFleet {
     keep_s: Option<Spanned<i64>>,
     trust_anchors: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default, deserialize_with = "document::table")]
-    certificate: Option<Spanned<RawCertificate>>,
+    certificate: Option<Spanned<RawPair>>,
     credentials: Option<Spanned<String>>,
 }
 

@@ -10,7 +10,7 @@ use std::fmt;
 use data_encoding::HEXLOWER;
 use toml::de::{DeTable, DeValue};
 
-use super::certificate::ServerCertificate;
+use super::certificate::{Certificate, ServerCertificate};
 use super::entry::{Entry, FoundEntry, Kind};
 use super::file;
 use hookgate_core::identity::{Profile, Provider, trust_anchor_label};
@@ -64,7 +64,7 @@ impl fmt::Display for Change {
 
 /// What the sections of a document were parsed into. Elements of arrays of tables are in the order of the file.
 pub(super) struct Parsed<'c> {
-    pub(super) certificates: &'c [ServerCertificate],
+    pub(super) certificates: &'c [Certificate],
     pub(super) providers: &'c [Provider],
     /// By provider.
     pub(super) sources: &'c [Sources],
@@ -82,7 +82,7 @@ impl Inventory {
         let mut inventory = Self::default();
         inventory.settings(root, &names);
         for (index, certificate) in parsed.certificates.iter().enumerate() {
-            if let Some(entry) = certificate_entry(certificate) {
+            if let Some(entry) = certificate.of_files().and_then(certificate_entry) {
                 inventory.add(names.owner("certificate", index), String::new(), entry);
             }
         }
@@ -211,8 +211,9 @@ fn own_name(element: &DeValue<'_>) -> Option<String> {
     }
 }
 
-fn certificate_name(certificate: &ServerCertificate) -> String {
-    certificate.names.first().cloned().unwrap_or_else(|| certificate.chain_path.display().to_string())
+fn certificate_name(certificate: &Certificate) -> String {
+    let path = || certificate.of_files().map(|files| files.chain_path.display().to_string()).unwrap_or_default();
+    certificate.names().first().cloned().unwrap_or_else(path)
 }
 
 fn certificate_entry(certificate: &ServerCertificate) -> Option<Entry> {

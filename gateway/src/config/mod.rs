@@ -8,6 +8,7 @@
 //! collected: [`Config::parse`] returns a configuration or all errors. This file puts the parts together; each section has a file
 //! of its own.
 
+mod acme;
 mod admin;
 mod advice;
 mod anchor;
@@ -26,6 +27,7 @@ mod file;
 mod filter;
 mod fleet;
 pub mod inventory;
+mod issued;
 mod key_source;
 mod length;
 mod levels;
@@ -90,21 +92,23 @@ use hookgate_core::identity::Provider;
 use hookgate_core::ranges::{Ranges, Sources};
 use hookgate_core::reject::TypeBase;
 
+pub use self::acme::{AcmeOrder, ExternalAccount, HmacKey};
 pub use self::admin::{Admin, AdminAddress};
-pub use self::certificate::{ChainEnd, ServerCertificate};
+pub use self::certificate::{AcmeCertificate, Certificate, ChainEnd, ServerCertificate};
 pub use self::crls::{FetchedLists, parse_fetched};
 pub use self::durable::{Durable, OrderBy};
 pub(crate) use self::error::one_line;
 pub use self::error::{
-    CertificateProblem, ConfigError, ConfigErrors, DurableProblem, FileForm, FleetProblem, HandlerProblem, Location,
-    OtherAnchor, PresetProblem, Problem, ProofProblem, RangeProblem, RevocationProblem, RouteProblem, TicketProblem,
-    is_of_host,
+    AcmeProblem, CertificateProblem, ConfigError, ConfigErrors, DurableProblem, FileForm, FleetProblem, HandlerProblem,
+    IssuedProblem, Location, OtherAnchor, PresetProblem, Problem, ProofProblem, RangeProblem, RevocationProblem,
+    RouteProblem, TicketProblem, is_of_host,
 };
 pub use self::feed::{Feed, FetchLimits};
 pub use self::feed_url::{FeedUrl, FeedUrlError};
 pub use self::file::{FileVersion, FileVersions, ListFiles, day_of};
 pub use self::filter::{FilterSection, PIN_DIRECTORY};
 pub use self::fleet::{Fallback, Fleet, FleetSpool};
+pub use self::issued::chain_of_pem;
 pub use self::key_source::{KeyOrigin, KeySource};
 pub use self::levels::{Levels, LevelsError};
 pub use self::listen::{DEFAULT_BACKLOG, Listen, Metrics};
@@ -127,7 +131,7 @@ pub struct Config {
     /// `proxy_protocol` of `[listen]`: the ranges of the proxies that convey the address of a peer. Empty without the key.
     pub proxies: Ranges,
     /// `[[certificate]]`. The first is the default. Empty only if there are no providers and no routes.
-    pub certificates: Vec<ServerCertificate>,
+    pub certificates: Vec<Certificate>,
     /// `[[provider]]`, in the order of the file: [`ProviderId`](hookgate_core::identity::ProviderId) is the index.
     pub providers: Vec<Provider>,
     /// By [`ProviderId`](hookgate_core::identity::ProviderId): the ranges of its addresses.
@@ -354,6 +358,7 @@ impl Config {
             filter_sets: &filter.policy.sets,
         };
         let inventory = Inventory::new(document.root(), &parsed, report.entries());
+        coverage::acme(&certificates, raw_certificates, (&state, names_directory), &filter, &mut report);
         coverage::providers(&providers, raw_providers, &routes, &mut report);
         coverage::certificates(&certificates, raw_certificates, &routes, &mut report);
         coverage::hosts(&routes, raw_routes, &certificates, &mut report);

@@ -232,6 +232,8 @@ pub enum WarningKind {
         /// The provider.
         provider: String,
     },
+    /// A filter that drops the connections by which an authority verifies a name.
+    AuthorityKeptOut,
     /// A certificate of the server without a DNS name.
     NoNames,
     /// A certificate of the server for the host of no route.
@@ -500,6 +502,11 @@ impl fmt::Display for WarningKind {
                 let unit = if *days == 1 { "day" } else { "days" };
                 write!(formatter, "certificate {position} of the chain expires on {not_after}, in {days} {unit}")
             }
+            Self::AuthorityKeptOut => formatter.write_str(
+                "the filter enforces its ranges, and the authority verifies a name from addresses that it does not publish: its connections \
+                 are dropped, so that no certificate is issued; write mode = \"monitor\" in [filter], add the addresses of a private \
+                 authority to allow, or get the certificate with a client that proves names over DNS, and write chain and key",
+            ),
             Self::NoNames => {
                 write!(formatter, "the certificate has no DNS name (subjectAltName); senders refuse it")
             }

@@ -8,8 +8,8 @@ use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::endpoint;
-use crate::config::{Config, KeyOrigin, RangeUrl};
+use super::{acme, endpoint};
+use crate::config::{Certificate, Config, KeyOrigin, RangeUrl};
 use hookgate_core::limits::Limits;
 use hookgate_core::route::handlers_of;
 
@@ -80,11 +80,13 @@ impl Descriptors {
         let keys = config.proofs.key_sources.iter().filter(|source| is_fetched(&source.origin)).count();
         // A list that several providers name counts for each.
         let lists = config.range_urls.iter().flatten().flat_map(RangeUrl::sources).count();
+        // Their attempts run a few at a time.
+        let authorities = config.certificates.iter().filter_map(Certificate::of_acme).count().min(acme::ATTEMPTS);
         let listeners = [config.metrics.is_some(), config.admin.is_some()];
         let endpoints = listeners.iter().filter(|is_configured| **is_configured).count().max(1) * endpoint::CONNECTIONS;
         let demand = Demand {
             workers: self.workers,
-            reserve: self.fixed + FILES + endpoints + PER_FETCH * (keys + lists),
+            reserve: self.fixed + FILES + endpoints + PER_FETCH * (keys + lists + authorities),
             handlers,
         };
         let configured = config.limits;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use std::vec;
 
 use bytes::Bytes;
+use http_body::Body;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::header::{
     ACCEPT, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
@@ -37,9 +38,10 @@ use tower_service::Service;
 use crate::config::{Feed, FeedUrl, FetchLimits};
 use crate::crypto;
 
-use self::address::{NoPublicAddress, check_literal, is_public};
+pub(super) use self::address::check_literal;
+use self::address::{NoPublicAddress, is_public};
 pub use self::error::FetchError;
-use self::error::failure;
+pub(super) use self::error::failure;
 use self::freshness::freshness;
 
 /// Most addresses of each family that are tried. They share the time for connecting equally: 1.9 s each at the default time-out of
@@ -77,11 +79,34 @@ pub enum Answer {
     },
 }
 
+/// An HTTP client that connects to what it may fetch from, and keeps no connection.
+pub(super) type FetchClient<B> = legacy::Client<HttpsConnector<HttpConnector<Resolver>>, B>;
+
+/// A client within these limits. With `allow_plain`, what it asks for may come over plain HTTP.
+pub(super) fn client<B>(tls: Arc<ClientConfig>, limits: &FetchLimits, allow_plain: bool) -> FetchClient<B>
+where
+    B: Body + Send,
+    B::Data: Send,
+{
+    let resolver = Resolver { allow_private: limits.allow_private };
+    let mut connector = HttpsConnector::from((connector(resolver, limits.timeout), tls));
+    if !allow_plain {
+        connector.enforce_https();
+    }
+    legacy::Client::builder(TokioExecutor::new())
+        // A connection ends with its fetch, however that ends.
+        .pool_max_idle_per_host(0)
+        .retry_canceled_requests(false)
+        .http1_max_buf_size(64 * 1024)
+        .http1_max_headers(100)
+        .build(connector)
+}
+
 /// Fetches one document.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     url: FeedUrl,
-    client: legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>,
+    client: FetchClient<Empty<Bytes>>,
     limits: FetchLimits,
     accept: &'static str,
     /// Whether the document is signed, so that it may come without TLS.
@@ -140,18 +165,7 @@ impl Fetcher {
     #[must_use]
     pub fn new(feed: &Feed, tls: Arc<ClientConfig>, accept: &'static str, is_signed: bool) -> Self {
         let (url, limits) = (feed.url.clone(), feed.limits);
-        let resolver = Resolver { allow_private: limits.allow_private };
-        let mut connector = HttpsConnector::from((connector(resolver, limits.timeout), tls));
-        if !is_signed {
-            connector.enforce_https();
-        }
-        let client = legacy::Client::builder(TokioExecutor::new())
-            // A connection ends with its fetch, however that ends.
-            .pool_max_idle_per_host(0)
-            .retry_canceled_requests(false)
-            .http1_max_buf_size(64 * 1024)
-            .http1_max_headers(100)
-            .build(connector);
+        let client = client(tls, &limits, is_signed);
         Self { url, client, limits, accept, is_signed }
     }
 
@@ -266,7 +280,7 @@ fn connector<R>(resolver: R, fetch_timeout: Duration) -> HttpConnector<R> {
 /// The resolver of this host, reduced to the first [`ADDRESSES_PER_FAMILY`] addresses of each family, and to public ones. What it finds is
 /// what is connected to, so a name cannot resolve to another address in between.
 #[derive(Clone, Copy, Debug)]
-struct Resolver {
+pub(super) struct Resolver {
     allow_private: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The control plane: start-up, and everything beside the path of a request.
 //!
 //! Owns the subcommands, reload, signals, the metrics endpoint, the admin side, the service manager, the watchdog, and the tasks that fetch what is
-//! published: token keys, lists of ranges, revocation lists. Must not handle peers' connections: workers do. Workers never wait for this room, except a request whose token names an
+//! published: token keys, lists of ranges, revocation lists; and those that ask authorities for certificates. Must not handle peers' connections: workers do. Workers never wait for this room, except a request whose token names an
 //! unknown key (3 seconds at most).
 //!
 //! # Start-up
@@ -32,7 +32,7 @@
 //! - ends the process on SIGTERM or SIGINT, and reloads on SIGHUP;
 //! - checks every 250 ms or less whether each worker lives, and feeds the watchdog (`watchdog`);
 //! - answers what the admin side asks (`admin`);
-//! - puts lists in force that were fetched (`published`, `ranges`, `revocation`);
+//! - puts lists in force that were fetched (`published`, `ranges`, `revocation`), and certificates that were issued (`acme`);
 //! - checks every second whether configured files have changed, with `reload = "watch"` (`watch`);
 //! - every 250 ms: publishes metrics, samples the last hour (`admin`), logs rotation warnings (`rotation`), keeps refused chains that may be genuine (`pending`), fetches the revocation lists that chains lacked (`revocation`), reads the pre-filter's counters (`filter`), reports lost
 //!   log events (`log`), and checks that no worker has ended.
@@ -41,6 +41,7 @@
 //! the old snapshot stays.
 #![expect(clippy::disallowed_methods, reason = "the control thread runs tokio's runtime, with its timers")]
 
+mod acme;
 mod admin;
 pub mod check;
 mod confine;

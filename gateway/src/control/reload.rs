@@ -14,6 +14,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use rustls_pki_types::UnixTime;
 
+use super::acme::{self, Acme, Change, PreparedAcme};
 use super::admin::collect::LastLoad;
 use super::deliveries;
 use super::descriptors::Descriptors;
@@ -77,6 +78,7 @@ pub(super) struct Loader {
     pub(super) filter: FilterKeeper,
     rotation: Rotation,
     pub(super) published: Publisher,
+    pub(super) acme: Acme,
     keys: Keys,
     ranges: WrittenRanges,
     revocation: Revocation,
@@ -107,6 +109,7 @@ struct Prepared {
     ranges: WrittenRanges,
     revocation: Revocation,
     sources: PreparedSources,
+    acme: PreparedAcme,
     /// With the ranges that are known.
     section: FilterSection,
 }
@@ -149,6 +152,7 @@ impl Loader {
             filter: FilterKeeper::default(),
             rotation: Rotation::default(),
             published: Publisher::default(),
+            acme: Acme::default(),
             keys: Keys::default(),
             ranges: WrittenRanges::default(),
             revocation: Revocation::default(),
@@ -186,7 +190,7 @@ impl Loader {
     pub(super) fn check(&self, mut config: Config) -> anyhow::Result<()> {
         filter::check(&config.filter)?;
         let prepared = self.prepare(&mut config)?;
-        self.build(config, 1, &prepared.keys).map(drop)
+        self.build(config, 1, &prepared.keys, &prepared.acme).map(drop)
     }
 
     /// The snapshot of `config` and its filter, as they would be served with what is known without a fetch. Changes nothing.
@@ -196,8 +200,8 @@ impl Loader {
     /// If it cannot be served.
     pub(super) fn preview(&self, mut config: Config) -> anyhow::Result<(Snapshot, FilterSection)> {
         filter::check(&config.filter)?;
-        let Prepared { keys, section, .. } = self.prepare(&mut config)?;
-        Ok((self.build(config, 1, &keys)?, section))
+        let Prepared { keys, section, acme, .. } = self.prepare(&mut config)?;
+        Ok((self.build(config, 1, &keys, &acme)?, section))
     }
 
     /// Takes the parts that are fetched out of `config`, and gives it the ranges and revocation lists that are known. Changes nothing else.
@@ -212,17 +216,30 @@ impl Loader {
         revocation.complete(&known, config);
         config.strength.note_lists(&config.providers);
         let section = ranges.section(&known);
-        Ok(Prepared { keys, ranges, revocation, sources, section })
+        let acme = self.acme.prepare(&mut config.certificates, self.state.as_ref());
+        Ok(Prepared { keys, ranges, revocation, sources, acme, section })
     }
 
-    fn build(&self, config: Config, generation: u64, keys: &Keys) -> anyhow::Result<Snapshot> {
+    fn build(&self, config: Config, generation: u64, keys: &Keys, acme: &PreparedAcme) -> anyhow::Result<Snapshot> {
         let (cache, keys, replay) = (Arc::clone(&self.cache), Arc::clone(keys.store()), Arc::clone(&self.replay));
         let sightings = Arc::clone(self.rotation.sightings());
         let (suspects, public_roots) = (Arc::clone(self.pending.suspects()), public_roots());
         let (list_notes, recent) = (Arc::clone(&self.list_notes), Arc::clone(&self.recent));
         let (deliveries, fleet) = (self.deliveries.clone(), self.fleet.clone());
-        let lasting =
-            Lasting { cache, keys, replay, deliveries, fleet, sightings, suspects, list_notes, recent, public_roots };
+        let challenges = self.acme.challenges_with(acme);
+        let lasting = Lasting {
+            cache,
+            keys,
+            replay,
+            deliveries,
+            fleet,
+            sightings,
+            suspects,
+            list_notes,
+            recent,
+            public_roots,
+            challenges,
+        };
         Ok(Snapshot::build(config, generation, lasting)?)
     }
 
@@ -254,12 +271,13 @@ impl Loader {
         if let Some(descriptors) = self.descriptors {
             descriptors.bound(&mut config);
         }
-        let Prepared { keys, ranges, revocation, sources, section } = prepared;
-        let snapshot = self.build(config, generation, &keys)?;
+        let Prepared { keys, ranges, revocation, sources, acme, section } = prepared;
+        let snapshot = self.build(config, generation, &keys, &acme)?;
         // The last step that can fail, because its changes are in force at once.
         self.filter.reload(&section)?;
         sources.name_users(|source| users(&ranges, &revocation, source));
         self.published.adopt(sources);
+        self.acme.adopt(acme);
         (self.keys, self.ranges, self.revocation) = (keys, ranges, revocation);
         metrics::connections_limit(snapshot.limits.max_connections);
         metrics::limits::publish(&snapshot.limits);
@@ -281,7 +299,8 @@ impl Loader {
     fn retire(&self) {
         let sources = wanted(&self.keys, &self.ranges, &self.revocation).into_iter();
         let fetched = sources.map(|(source, _)| ("source", source.name()));
-        let names = self.names.iter().cloned().chain(fetched).collect();
+        let issued = self.acme.names().map(|name| ("certificate", name.to_owned()));
+        let names = self.names.iter().cloned().chain(fetched).chain(issued).collect();
         self.retirement.lock().unwrap_or_else(PoisonError::into_inner).adopt(names, Instant::now());
     }
 
@@ -319,6 +338,23 @@ impl Loader {
                 None
             }
         }
+    }
+
+    /// Puts what a task of [`acme`] offers in the current snapshot, which stays of its generation. If that fails, nothing has changed.
+    pub(super) fn take_acme(&mut self, offer: acme::Offer, current: &ArcSwap<Snapshot>) {
+        let before = current.load();
+        let changed = match self.acme.change(&offer) {
+            None => return,
+            Some(Change::Challenges(challenges)) => before.with_challenges(&challenges),
+            Some(Change::Certificate(index, certificate)) => {
+                let changed = before.with_certificate(index, &certificate);
+                if changed.is_ok() {
+                    self.rotation.adopt_certificate(&certificate);
+                }
+                changed
+            }
+        };
+        offer.answer(changed.map(|changed| current.store(Arc::new(changed))).map_err(|error| error.to_string()));
     }
 
     /// The current snapshot with the revocation lists that are known.

@@ -19,7 +19,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use self::notice::{Deadline, Notice, Subject};
 use self::reminder::{DAY, Reminder};
 use super::sunset::SUNSET;
-use crate::config::{Config, ListFiles, ServerCertificate};
+use crate::config::{AcmeCertificate, Certificate, Config, ListFiles, ServerCertificate};
 use crate::metrics::rotation::{DateSeries, chains, date};
 use hookgate_core::identity::{
     CertificateSighting, ChainSighting, Identity, Profile, Provider, Sightings, trust_anchor_label,
@@ -67,6 +67,16 @@ impl Rotation {
         self.counters = self.sightings.chains().map(|sighting| (Arc::clone(sighting), chains(sighting))).collect();
         self.reminder.forget(|subject| !subject.is_seen());
         (self.dates, self.files) = (dates, files);
+        self.publish();
+    }
+
+    /// Replaces the dates of the certificate that was kept in the same file.
+    pub(super) fn adopt_certificate(&mut self, certificate: &ServerCertificate) {
+        let path = certificate.chain_path.display().to_string();
+        let is_same = |subject: &Subject| matches!(subject, Subject::Server { file, .. } if *file == path);
+        self.dates.retain(|deadline| !is_same(&deadline.subject));
+        self.reminder.forget(is_same);
+        self.dates.extend(of_issued(certificate));
         self.publish();
     }
 
@@ -130,6 +140,10 @@ impl Rotation {
 
 /// The dates in `config` on which something ends.
 pub(super) fn dates(config: &Config) -> Vec<Deadline> {
+    let of_certificate = |certificate: &Certificate| match certificate {
+        Certificate::Files(files) => of_certificate(files, NOTICE),
+        Certificate::Acme(AcmeCertificate { issued, .. }) => issued.as_deref().map(of_issued).unwrap_or_default(),
+    };
     let certificates = config.certificates.iter().flat_map(of_certificate);
     let of_provider = |provider: &Provider| {
         let name = Arc::clone(&provider.name);
@@ -149,14 +163,21 @@ pub(super) fn dates(config: &Config) -> Vec<Deadline> {
     dates
 }
 
-fn of_certificate(certificate: &ServerCertificate) -> Vec<Deadline> {
+/// hookgate asks for another one at two thirds of the lifetime. The warnings begin when half of the rest is over, so that attempts have failed
+/// for long: 15 days of 90, and one of 6.
+fn of_issued(certificate: &ServerCertificate) -> Vec<Deadline> {
+    let lifetime = certificate.validity().map_or(0, |(from, until)| until.saturating_sub(from));
+    of_certificate(certificate, (lifetime / 6).min(NOTICE))
+}
+
+fn of_certificate(certificate: &ServerCertificate, notice: u64) -> Vec<Deadline> {
     let path = || certificate.chain_path.display().to_string();
     let name = certificate.names.first().cloned().unwrap_or_else(path);
     let deadline = |(position, der): (usize, &CertificateDer<'static>)| {
         let (_, parsed) = X509Certificate::from_der(der).ok()?;
         let until = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
         let subject = Subject::Server { name: name.clone(), file: path(), position };
-        Some(Deadline { subject, until, notice: NOTICE })
+        Some(Deadline { subject, until, notice })
     };
     (1..).zip(&certificate.chain).filter_map(deadline).collect()
 }

@@ -412,6 +412,7 @@ impl Control {
                     let generation = self.loader.publish(offer, &self.current);
                     self.serve(generation);
                 }
+                offer = self.loader.acme.offer() => self.loader.take_acme(offer, &self.current),
                 _ = ports.tick() => self.ports.attend(),
                 _ = unused.tick() => return_unused(),
                 question = self.observer.question() => self.answer(question),

@@ -19,7 +19,7 @@ use self::answers::{Answers, Terminal};
 use self::text::Draft;
 use crate::cli::Init;
 use crate::config::preset::{Found, Preset, Presets};
-use crate::config::{Config, ConfigError, ConfigErrors, ServerCertificate};
+use crate::config::{Certificate, Config, ConfigError, ConfigErrors, ServerCertificate};
 
 /// Writes the configuration that `arguments` and the answers on the terminal describe. Exit code 0 if it is written, also if files that it
 /// names are still missing, which it names; else 1.
@@ -49,7 +49,10 @@ fn run(arguments: &Init) -> Result<()> {
     let (missing, private_root) = match Config::parse_draft(&draft.text, path) {
         Ok((config, warnings)) => {
             warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-            (Vec::new(), config.certificates.first().and_then(ServerCertificate::private_root))
+            (
+                Vec::new(),
+                config.certificates.first().and_then(Certificate::of_files).and_then(ServerCertificate::private_root),
+            )
         }
         Err(errors) => (missing_files(errors)?, None),
     };

@@ -95,6 +95,7 @@ pub const LABELS: &[Label] = &[
     Label { name: "blame", values: "`peer`, `handler`, `gateway`: who has to act. Each reason has one", most: "1" },
     Label { name: "cache", values: "`hit`, `miss`", most: "2" },
     Label { name: "cause", values: "`stranger`, `sender`, `handler`, `gateway`", most: "4" },
+    Label { name: "certificate", values: "first names of certificates with `acme`", most: "certificates" },
     Label { name: "crypto", values: "`aws-lc`, `ring`", most: "1" },
     Label { name: "error", values: "names of errno", most: "errnos" },
     Label { name: "family", values: "`ipv4`, `ipv6`", most: "2" },
@@ -347,6 +348,20 @@ metrics! {
         CLIENT_CERTIFICATE = Gauge "hookgate_client_certificate_not_after_timestamp_seconds" ["provider"]
             "When the client certificate that was seen last ends, in seconds since 1970. Absent until the first.",
             "hookgate_client_certificate_not_after_timestamp_seconds - time() < 14 * 86400";
+    }
+    "Certificates of authorities" {
+        ACME_ATTEMPTS = Counter "hookgate_acme_attempts_total" ["certificate", "result"]
+            "Attempts to get a certificate (`acme`). `result` is `ok`, or the step that failed: `directory`, `account`, `order`, `challenge`, `finalize`, `certificate` (it is not what senders accept) or `state` (the state directory took no file). Absent until the first.",
+            "sum by (certificate, result) (increase(hookgate_acme_attempts_total{result!=\"ok\"}[1d]))";
+        ACME_FAILURES = Gauge "hookgate_acme_failures" ["certificate"]
+            "Attempts to get a certificate that failed in a row. Absent until the first attempt.",
+            "hookgate_acme_failures >= 3";
+        ACME_NEXT = Gauge "hookgate_acme_next_attempt_timestamp_seconds" ["certificate"]
+            "When a certificate is asked for next, in seconds since 1970. Absent without `acme`.",
+            "hookgate_acme_next_attempt_timestamp_seconds - time()";
+        ACME_CHALLENGES = Counter "hookgate_acme_challenges_total" []
+            "Handshakes by which an authority verified a name.",
+            "increase(hookgate_acme_challenges_total[1h])";
     }
     "What is fetched" {
         FETCHES = Counter "hookgate_fetches_total" ["source", "result"]

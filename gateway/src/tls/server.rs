@@ -6,6 +6,7 @@ use rustls::Error;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ProducesTickets, ResolvesServerCert, ServerConfig};
 
+use super::challenge::{Challenge, Challenges};
 use super::sessions::Sessions;
 use super::verifier::SiteVerifier;
 use crate::crypto::{self, KeyExchange, SharedKeys, TlsPolicy};
@@ -63,6 +64,21 @@ impl SharedTls {
             None => Arc::clone(&self.ticketer),
         };
         Ok(Self { ticketer: renewed, ..self.clone() })
+    }
+
+    /// The same with other certificates of this server: sessions and keys of tickets stay.
+    #[must_use]
+    pub fn with_certificates(&self, certificates: Arc<dyn ResolvesServerCert>) -> Self {
+        Self { certificates, ..self.clone() }
+    }
+
+    /// What handshakes with authorities that verify these names are answered with.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if a key cannot be used.
+    pub fn challenges(&self, challenges: &[Arc<Challenge>]) -> Result<Challenges, Error> {
+        Challenges::new(challenges, &self.provider, self.policy)
     }
 
     /// The configuration of a site whose peers are verified for `scope`: the versions of the policy, a request for a client certificate with the

@@ -55,6 +55,9 @@ pub enum HandshakeError {
     /// No configuration was chosen for this client; an `unrecognized_name` alert was sent.
     #[error("no route has this server name")]
     UnknownServerName,
+    /// There is no certificate for this client yet; an `unrecognized_name` alert was sent.
+    #[error("There is no certificate for this server name yet: an authority was asked for it.")]
+    CertificateAwaited,
     /// The connection of a proxy begins with no header that hookgate takes; an `unexpected_message` alert was sent.
     #[error(transparent)]
     Header(Flaw),
@@ -99,6 +102,7 @@ impl HandshakeError {
             }
             Self::Refused(refusal) => refusal.refusal.clone(),
             Self::UnknownServerName => Refusal::new(Reject::UnknownServerName, self.to_string()),
+            Self::CertificateAwaited => Refusal::new(Reject::CertificateAwaited, self.to_string()),
             Self::Header(flaw) => flaw.refusal(),
             Self::UnexpectedHeader => Refusal::new(Reject::ProxyHeaderUnexpected, self.to_string()),
             Self::PlainHttp => Refusal::new(Reject::PlainHttp, self.to_string()),
@@ -178,6 +182,12 @@ impl Hello {
     pub async fn turn_away(mut self) -> HandshakeError {
         alert_and_end(&mut self.socket, Reject::UnknownServerName).await;
         HandshakeError::UnknownServerName
+    }
+
+    /// Refuses the client because there is no certificate for it yet.
+    pub async fn turn_away_without_certificate(mut self) -> HandshakeError {
+        alert_and_end(&mut self.socket, Reject::CertificateAwaited).await;
+        HandshakeError::CertificateAwaited
     }
 
     /// Completes the handshake with `config`. The client may present a chain of `max_presented_bytes`.
@@ -386,6 +396,14 @@ impl TlsStream {
     /// [`TlsStream::end_with_alert`].
     pub fn is_alerted(&self) -> bool {
         self.alerted
+    }
+
+    /// Ends the stream before a request: `close_notify`, and what the peer still sends is discarded, within bounds.
+    pub async fn end_at_once(mut self) {
+        self.connection.send_close_notify();
+        if self.encrypt().is_ok() {
+            flush_and_end(&mut self.socket).await;
+        }
     }
 
     /// Sends the alert that is queued, and ends the stream as after a failed handshake.

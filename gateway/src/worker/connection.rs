@@ -46,7 +46,8 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
     let mut caller = Caller { origin: Origin::direct(address), server_name: None, began: Instant::now() };
     // On the heap, so that its memory is freed after the handshake.
     match Box::pin(handshake(context, &snapshot, socket, &stranger, &mut caller)).await {
-        Ok(Shaken { mut stream, tls, verdict, request }) => {
+        Ok(None) => stranger.failed(context.sweep.coarse()),
+        Ok(Some(Shaken { mut stream, tls, verdict, request })) => {
             let is_judged_by_request = verdict.is_err() && request.admits_without();
             let stranger = if verdict.is_ok() {
                 stranger.admitted(context.sweep.coarse());
@@ -89,14 +90,14 @@ struct Shaken {
     request: CertificateRequest,
 }
 
-/// Sets what it learns of `caller`.
+/// Sets what it learns of `caller`. `None` after a handshake that was all: one by which an authority verifies a name.
 async fn handshake(
     context: &WorkerContext,
     snapshot: &Snapshot,
     mut socket: Socket,
     stranger: &Stranger,
     caller: &mut Caller,
-) -> Result<Shaken, HandshakeError> {
+) -> Result<Option<Shaken>, HandshakeError> {
     if let Some(proxy) = snapshot.proxies.at(caller.origin.address()) {
         caller.origin = match proxy.origin(&mut socket, stranger).await {
             Ok(origin) => origin,
@@ -106,16 +107,26 @@ async fn handshake(
     }
     let hello = Hello::read(socket, stranger).await?;
     caller.server_name = hello.client_hello().server_name().map(|name| name.to_ascii_lowercase().into());
+    if let Some(config) = snapshot.challenge(&hello.client_hello()).map(Arc::clone) {
+        let stream = hello.complete(config, stranger, snapshot.limits.max_presented_bytes).await?;
+        note_handshake(context, &stream, caller);
+        context.meters.challenge_answered();
+        let (peer, server_name, cause) =
+            (caller.origin.address(), caller.server_name.as_deref(), Cause::Stranger.label());
+        tracing::info!(%peer, server_name, cause, "an authority looked at this name");
+        stream.end_at_once().await;
+        return Ok(None);
+    }
+    if snapshot.lacks_certificate(hello.client_hello().server_name()) {
+        return Err(hello.turn_away_without_certificate().await);
+    }
     let reception = snapshot.reception(hello.client_hello().server_name());
     let site = match reception {
         Reception::Site(site) => site,
         Reception::TurnAway => return Err(hello.turn_away().await),
     };
     let mut stream = hello.complete(Arc::clone(&site.tls), stranger, snapshot.limits.max_presented_bytes).await?;
-    let tls = negotiated(&stream);
-    let group =
-        stream.connection().negotiated_key_exchange_group().map_or("", |group| KeyExchange::name_of(group.name()));
-    context.meters.handshake_completed(tls.version, group, tls.resumed, caller.began.elapsed());
+    let tls = note_handshake(context, &stream, caller);
     let verdict = match stream.take_refusal() {
         // By the same snapshot, whose TLS configuration the handshake used.
         Some(refusal) => admission::refused_in_handshake(context, snapshot, refusal),
@@ -129,7 +140,16 @@ async fn handshake(
             }
         }
     };
-    Ok(Shaken { stream, tls, verdict, request: site.certificate_request })
+    Ok(Some(Shaken { stream, tls, verdict, request: site.certificate_request }))
+}
+
+/// Counts a complete handshake, and returns what it negotiated.
+fn note_handshake(context: &WorkerContext, stream: &TlsStream, caller: &Caller) -> Tls {
+    let tls = negotiated(stream);
+    let group =
+        stream.connection().negotiated_key_exchange_group().map_or("", |group| KeyExchange::name_of(group.name()));
+    context.meters.handshake_completed(tls.version, group, tls.resumed, caller.began.elapsed());
+    tls
 }
 
 /// What the handshake of `stream` negotiated.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::acme::AcmeProblem;
 use super::client_certificate::CertificateProblem;
 use super::durable::DurableProblem;
 use super::fleet::FleetProblem;
@@ -296,6 +297,9 @@ pub enum Problem {
     /// An error of a proof or of a key source.
     #[error(transparent)]
     Proof(#[from] ProofProblem),
+    /// An error about `acme`.
+    #[error(transparent)]
+    Acme(#[from] AcmeProblem),
     /// An error about a provider without client certificates.
     #[error(transparent)]
     ClientCertificate(#[from] CertificateProblem),

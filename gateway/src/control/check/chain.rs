@@ -7,7 +7,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
 use super::Finding;
-use crate::config::{ChainEnd, Config, NamedPlaces};
+use crate::config::{Certificate, ChainEnd, Config, NamedPlaces};
 
 /// Notes each chain that ends neither at a public root nor at one of this host.
 pub(super) fn private_ends(places: &NamedPlaces, config: &Config) -> Vec<Finding> {
@@ -16,7 +16,7 @@ pub(super) fn private_ends(places: &NamedPlaces, config: &Config) -> Vec<Finding
         let (location, _) = places.files.iter().find(|(_, path)| *path == certificate.chain_path)?;
         (!is_known(&end)).then(|| Finding { location: location.clone(), text: text(&end) })
     };
-    config.certificates.iter().filter_map(finding).collect()
+    config.certificates.iter().filter_map(Certificate::of_files).filter_map(finding).collect()
 }
 
 /// Whether this host trusts it.

@@ -30,7 +30,7 @@ pub(super) fn is_not_public(error: &legacy::Error) -> bool {
 }
 
 /// An address in a URL is not resolved, so the resolver does not judge it.
-pub(super) fn check_literal(url: &FeedUrl, allow_private: bool) -> Result<(), FetchError> {
+pub(in crate::control) fn check_literal(url: &FeedUrl, allow_private: bool) -> Result<(), FetchError> {
     let host = url.uri().host().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     if address.is_ok_and(|address| !allow_private && !is_public(address)) {

@@ -118,7 +118,7 @@ impl FetchError {
 }
 
 /// Which of them a failed exchange with the server of `url` is.
-pub(super) fn failure(url: &FeedUrl, error: legacy::Error) -> FetchError {
+pub(in crate::control) fn failure(url: &FeedUrl, error: legacy::Error) -> FetchError {
     if !error.is_connect() {
         return FetchError::Http(error);
     }

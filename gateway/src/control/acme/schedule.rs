@@ -1,0 +1,98 @@
+//! When a certificate is asked for: at two thirds of its lifetime or when its authority says, and after a failure ever later.
+//!
+//! Owns these numbers. Pure: the time and the luck of a draw are arguments. Must not ask: `task` does.
+
+use std::time::Duration;
+
+/// After the first failure at which an authority was asked for something. Let's Encrypt allows five failed verifications of a name in an hour.
+const FIRST: Duration = Duration::from_secs(60);
+/// The longest wait after such a failure. A certificate of 90 days then has 120 attempts left, and one of 6 days 8.
+const LAST: Duration = Duration::from_secs(6 * 3600);
+
+/// The same after a failure that cost an authority nothing: its directory was away, or the state directory took no file.
+const FIRST_FREE: Duration = Duration::from_secs(5);
+const LAST_FREE: Duration = Duration::from_secs(600);
+
+/// From when until when a certificate is valid, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lifetime {
+    pub(super) from: u64,
+    pub(super) until: u64,
+}
+
+impl Lifetime {
+    fn seconds(self) -> u64 {
+        self.until.saturating_sub(self.from)
+    }
+
+    /// When to renew it without advice: at two thirds, and by `luck` (0 to 1) up to a twentieth of the lifetime earlier, so that hosts that got
+    /// their certificates together do not ask together.
+    pub(super) fn renewal(self, luck: f64) -> u64 {
+        let lifetime = self.seconds();
+        (self.from + lifetime / 3 * 2).saturating_sub(part(lifetime / 20, luck))
+    }
+
+    /// When to renew it within the window that its authority advises (RFC 9773, section 4.2), by `luck`. The last sixth of the lifetime is for
+    /// attempts that fail, whatever the advice.
+    pub(super) fn renewal_in(self, (start, end): (u64, u64), luck: f64) -> u64 {
+        let advised = start.saturating_add(part(end.saturating_sub(start), luck));
+        advised.min(self.until.saturating_sub(self.seconds() / 6))
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "seconds of years"
+)]
+fn part(seconds: u64, luck: f64) -> u64 {
+    (seconds as f64 * luck.clamp(0.0, 1.0)) as u64
+}
+
+/// The wait after `failures` in a row, from 1: doubled by each, and its second half random. `is_free`: the last one cost an authority nothing.
+pub(super) fn backoff(failures: u32, is_free: bool, luck: f64) -> Duration {
+    let (first, last) = if is_free { (FIRST_FREE, LAST_FREE) } else { (FIRST, LAST) };
+    let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(last);
+    doubled.mul_f64(0.5 + 0.5 * luck.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400;
+
+    #[test]
+    fn a_certificate_is_renewed_at_two_thirds_or_a_little_before() {
+        for (days, latest, earliest) in [(90, 60 * DAY, 60 * DAY - 90 * DAY / 20), (6, 4 * DAY, 4 * DAY - 6 * DAY / 20)]
+        {
+            let lifetime = Lifetime { from: 1000 * DAY, until: (1000 + days) * DAY };
+            assert_eq!(lifetime.renewal(0.0), 1000 * DAY + latest);
+            assert_eq!(lifetime.renewal(1.0), 1000 * DAY + earliest);
+        }
+        let backwards = Lifetime { from: 10, until: 5 };
+        assert_eq!(backwards.renewal(1.0), 10);
+    }
+
+    #[test]
+    fn advice_is_followed_within_the_lifetime() {
+        let lifetime = Lifetime { from: 0, until: 90 * DAY };
+        assert_eq!(lifetime.renewal_in((10 * DAY, 12 * DAY), 0.5), 11 * DAY);
+        assert_eq!(lifetime.renewal_in((0, 1), 0.0), 0, "at once");
+        let last = 75 * DAY;
+        for window in [(80 * DAY, 85 * DAY), (u64::MAX, 0), (u64::MAX, u64::MAX), (0, u64::MAX)] {
+            assert!(lifetime.renewal_in(window, 1.0) <= last, "{window:?}");
+        }
+    }
+
+    #[test]
+    fn failures_wait_ever_longer_up_to_a_bound() {
+        let seconds = |failures, is_free| [0.0, 1.0].map(|luck| backoff(failures, is_free, luck).as_secs());
+        assert_eq!(seconds(1, false), [30, 60]);
+        assert_eq!(seconds(2, false), [60, 120]);
+        assert_eq!(seconds(30, false), [3 * 3600, 6 * 3600]);
+        assert_eq!(seconds(1, true), [2, 5]);
+        assert_eq!(seconds(u32::MAX, true), [300, 600]);
+    }
+}

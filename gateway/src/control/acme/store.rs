@@ -1,0 +1,228 @@
+//! Accounts and certificates in the state directory.
+//!
+//! Owns the form and the names of their files: JSON, mode 0600, keys included. A file that cannot be read is as good as none. Must not
+//! ask an authority.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use data_encoding::{BASE64, HEXLOWER};
+use instant_acme::AccountCredentials;
+use ring::digest;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use crate::config::{AcmeOrder, ServerCertificate};
+use crate::state::{StateDirectory, StateError};
+
+const ACCOUNTS: &str = "acme-account-";
+const CERTIFICATES: &str = "acme-certificate-";
+
+/// The most bytes of such a file. A chain has some kilobytes, and comes in an answer of at most 256 KiB.
+const MAXIMUM_BYTES: usize = 512 * 1024;
+/// Bytes of the digest that names a file.
+const NAME_BYTES: usize = 16;
+
+/// Text that is wiped from memory.
+struct Hidden(Zeroizing<String>);
+
+impl Serialize for Hidden {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hidden {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Zeroizing::new).map(Self)
+    }
+}
+
+/// An account, as its file has it.
+#[derive(Deserialize, Serialize)]
+pub(super) struct AccountRecord {
+    directory: String,
+    /// Of the external account that it belongs to.
+    key_id: Option<String>,
+    pub(super) contact: Vec<String>,
+    pub(super) credentials: AccountCredentials,
+}
+
+impl AccountRecord {
+    pub(super) fn new(order: &AcmeOrder, credentials: AccountCredentials) -> Self {
+        let key_id = order.external_account.as_ref().map(|account| account.key_id.clone());
+        Self { directory: order.directory.url.to_string(), key_id, contact: order.contact.clone(), credentials }
+    }
+
+    /// Writes it, in place of the one before.
+    pub(super) fn write(&self, state: &StateDirectory, order: &AcmeOrder) -> Result<(), StateError> {
+        state.write(&account_name(order), &bytes(self))
+    }
+
+    /// The account for an order, if there is one.
+    pub(super) fn read(state: &StateDirectory, order: &AcmeOrder) -> Option<Self> {
+        read(state, &account_name(order))
+    }
+}
+
+/// A certificate, as its file has it.
+#[derive(Deserialize, Serialize)]
+pub(super) struct CertificateRecord {
+    directory: String,
+    profile: Option<String>,
+    /// Each in base64.
+    chain: Vec<String>,
+    /// PKCS#8, in base64.
+    key: Hidden,
+}
+
+impl fmt::Debug for CertificateRecord {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("CertificateRecord").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl CertificateRecord {
+    pub(super) fn new(order: &AcmeOrder, certificate: &ServerCertificate) -> Self {
+        Self {
+            directory: order.directory.url.to_string(),
+            profile: order.profile.clone(),
+            chain: certificate.chain.iter().map(|der| BASE64.encode(der)).collect(),
+            key: Hidden(Zeroizing::new(BASE64.encode(certificate.key.secret_der()))),
+        }
+    }
+
+    /// Writes it, in place of the one before.
+    pub(super) fn write(&self, state: &StateDirectory, order: &AcmeOrder) -> Result<(), StateError> {
+        state.write(&certificate_name(order), &bytes(self))
+    }
+
+    /// What it is for the order: the certificate for those of its names that it has, and whether it is just what is asked for.
+    fn for_order(&self, order: &AcmeOrder, path: PathBuf) -> Option<Kept> {
+        let decode = |text: &String| BASE64.decode(text.as_bytes()).ok().map(CertificateDer::from);
+        let chain: Vec<CertificateDer<'static>> = self.chain.iter().map(decode).collect::<Option<_>>()?;
+        let key = PrivatePkcs8KeyDer::from(BASE64.decode(self.key.0.as_bytes()).ok()?);
+        let certificate = order.certificate(chain, PrivateKeyDer::Pkcs8(key), &path).ok()?;
+        let fits = self.directory == order.directory.url.to_string()
+            && self.profile == order.profile
+            && certificate.names.len() == order.domains.len();
+        Some(Kept { certificate: Arc::new(certificate), fits })
+    }
+}
+
+/// A certificate that there is for an order.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) certificate: Arc<ServerCertificate>,
+    /// Whether it is for all the names, from this directory, and of this profile. If not, it serves until there is one that is.
+    pub(super) fits: bool,
+}
+
+impl Kept {
+    /// The better of two comes last: the one with more names, then that which fits, then that which ends later.
+    fn rank(&self) -> (usize, bool, u64) {
+        let until = self.certificate.validity().map_or(0, |(_, until)| until);
+        (self.certificate.names.len(), self.fits, until)
+    }
+}
+
+/// Every certificate in the state directory.
+#[derive(Debug, Default)]
+pub(super) struct Certificates(Vec<CertificateRecord>);
+
+impl Certificates {
+    pub(super) fn read(state: &StateDirectory) -> Self {
+        let names = state.list(CERTIFICATES).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the certificates of the state directory cannot be listed");
+            Vec::new()
+        });
+        Self(names.iter().filter_map(|name| read(state, name)).collect())
+    }
+
+    pub(super) fn add(&mut self, record: CertificateRecord) {
+        self.0.push(record);
+    }
+
+    /// The best for an order.
+    pub(super) fn best(&self, state: &StateDirectory, order: &AcmeOrder) -> Option<Kept> {
+        let path = certificate_path(state, order);
+        self.0.iter().filter_map(|record| record.for_order(order, path.clone())).max_by_key(Kept::rank)
+    }
+}
+
+/// Removes the files of certificates that ended before `now`, in seconds since 1970, and are of none of these orders.
+pub(super) fn clean_up(state: &StateDirectory, orders: &[Arc<AcmeOrder>], now: u64) {
+    let in_use: BTreeSet<String> = orders.iter().map(|order| certificate_name(order)).collect();
+    for name in state.list(CERTIFICATES).unwrap_or_default().iter().filter(|name| !in_use.contains(*name)) {
+        let ended = read(state, name).is_none_or(|record: CertificateRecord| {
+            let first = record.chain.first().and_then(|text| BASE64.decode(text.as_bytes()).ok());
+            let end = first.and_then(|der| not_after(&der));
+            end.is_none_or(|end| end < now)
+        });
+        if ended && let Err(error) = state.remove(name) {
+            tracing::warn!(%error, "a certificate that has ended cannot be removed");
+        }
+    }
+}
+
+fn not_after(der: &[u8]) -> Option<u64> {
+    use x509_parser::prelude::{FromDer as _, X509Certificate};
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    u64::try_from(parsed.validity().not_after.timestamp()).ok()
+}
+
+/// Where the certificate of an order is kept.
+pub(super) fn certificate_path(state: &StateDirectory, order: &AcmeOrder) -> PathBuf {
+    state.path().join(certificate_name(order))
+}
+
+fn account_name(order: &AcmeOrder) -> String {
+    let url = order.directory.url.to_string();
+    let key_id = order.external_account.as_ref().map(|account| account.key_id.as_str());
+    name(ACCOUNTS, [Some(url.as_str()), key_id].into_iter())
+}
+
+/// Another set of names is another certificate, whatever their order.
+fn certificate_name(order: &AcmeOrder) -> String {
+    let url = order.directory.url.to_string();
+    let domains: BTreeSet<&str> = order.domains.iter().map(String::as_str).collect();
+    let parts = [Some(url.as_str()), order.profile.as_deref()].into_iter();
+    name(CERTIFICATES, parts.chain(domains.into_iter().map(Some)))
+}
+
+fn name<'p>(prefix: &str, parts: impl Iterator<Item = Option<&'p str>>) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        // What is absent is not what is empty, and no two parts run together.
+        context.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+        context.update(part.map(str::as_bytes).unwrap_or_default());
+    }
+    let digits = HEXLOWER.encode(context.finish().as_ref());
+    format!("{prefix}{}", digits.get(..2 * NAME_BYTES).unwrap_or_default())
+}
+
+/// The file of this name. Logs why it cannot be used, unless there is none.
+fn read<T: for<'de> Deserialize<'de>>(state: &StateDirectory, name: &str) -> Option<T> {
+    let read = state.read(name, MAXIMUM_BYTES).map(|bytes| bytes.map(Zeroizing::new));
+    let parsed = match read {
+        Ok(bytes) => serde_json::from_slice(&bytes?).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let path = state.path().join(name);
+    let warn = |reason: String| tracing::warn!(file = %path.display(), reason, "a file of acme cannot be used");
+    parsed.map_err(warn).ok()
+}
+
+/// In memory that is wiped and never moved.
+fn bytes<T: Serialize>(record: &T) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAXIMUM_BYTES));
+    // A record has strings alone.
+    let _ = serde_json::to_writer(&mut *bytes, record);
+    bytes
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! The task of one certificate: wait until it is due, ask for it, put it in use, keep it.
+//!
+//! Owns the schedule, the log and the metrics. Must not decide what a certificate must satisfy: `config` does.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustls_pki_types::UnixTime;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::failure::{Failure, Step};
+use super::order::{advice, obtain};
+use super::schedule::{Lifetime, backoff};
+use super::store::{CertificateRecord, Kept};
+use super::{Offer, Place, Proofs};
+use crate::config::ServerCertificate;
+use crate::metrics::acme as metrics;
+
+/// The longest attempt. An authority that answers each request in time could otherwise stretch one without end.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(600);
+
+/// The longest sleep: the clock of the host may be set meanwhile.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// The shortest wait after a failure, also if a reload asks to try again.
+const SHORTEST_BACKOFF: Duration = Duration::from_secs(2);
+
+/// How often an authority is asked when it advises to renew, at least and at most, whatever it says.
+const ADVICE: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+
+/// How often it is asked if it says nothing.
+const NO_ADVICE: Duration = Duration::from_secs(6 * 3600);
+
+/// Keeps one certificate current for as long as it is polled.
+pub(super) async fn keep_current(place: Arc<Place>, offers: mpsc::Sender<Offer>) {
+    let proofs = Proofs { place: Arc::clone(&place), offers };
+    let mut failures = 0;
+    loop {
+        wait_until_due(&place).await;
+        let outcome = attempt(&place, &proofs).await;
+        let Err(failure) = outcome else {
+            failures = 0;
+            note(&place, "ok", 0);
+            continue;
+        };
+        failures += 1;
+        note(&place, failure.step.label(), failures);
+        let next = backoff(failures, failure.step.is_free(), fastrand::f64());
+        metrics::next_attempt(place.name(), now() + next.as_secs());
+        log_failure(&place, &failure, failures, next);
+        back_off(&place, next).await;
+    }
+}
+
+fn note(place: &Place, result: &'static str, failures: u32) {
+    metrics::attempted(place.name(), result);
+    metrics::failures(place.name(), failures);
+    place.has_failed.store(failures > 0, Ordering::Relaxed);
+}
+
+/// One attempt, with all of its steps.
+async fn attempt(place: &Arc<Place>, proofs: &Proofs) -> Result<(), Failure> {
+    if place.unkept.load().is_none() {
+        let _turn = place.turns.acquire().await;
+        let names = place.order.domains.join(", ");
+        tracing::info!(names, directory = place.order.directory.name(), "asking for a certificate");
+        let before = place.current.load_full().map(|kept| Arc::clone(&kept.certificate));
+        let obtained = timeout(LONGEST_ATTEMPT, obtain(place, proofs, before.as_deref())).await;
+        if obtained.is_err() {
+            proofs.withdraw().await;
+        }
+        let late = |_| Failure::new(Step::Order, format!("no result within {} s", LONGEST_ATTEMPT.as_secs()));
+        let certificate = Arc::new(obtained.map_err(late)??);
+        proofs.put_in_use(Arc::clone(&certificate)).await.map_err(|why| Failure::new(Step::Certificate, why))?;
+        place.unkept.store(Some(Arc::clone(&certificate)));
+        place.current.store(Some(Arc::new(Kept { certificate: Arc::clone(&certificate), fits: true })));
+        *place.advised.lock().await = None;
+        log_success(place, &certificate);
+    }
+    keep(place).await
+}
+
+/// Writes the certificate that is in use and not kept.
+async fn keep(place: &Arc<Place>) -> Result<(), Failure> {
+    let Some(certificate) = place.unkept.load_full() else { return Ok(()) };
+    let writer = Arc::clone(place);
+    let written = tokio::task::spawn_blocking(move || {
+        CertificateRecord::new(&writer.order, &certificate).write(&writer.state, &writer.order)
+    });
+    match written.await {
+        Ok(Ok(())) => {
+            place.unkept.store(None);
+            Ok(())
+        }
+        Ok(Err(error)) => Err(Failure::new(Step::State, error)),
+        // The runtime is ending.
+        Err(_) => Ok(()),
+    }
+}
+
+fn log_success(place: &Place, certificate: &ServerCertificate) {
+    let names = place.order.domains.join(", ");
+    let until = certificate.validity().map_or(0, |(_, until)| until);
+    let until = crate::config::day_of(until);
+    tracing::info!(names, %until, "a new certificate is in use");
+    if let Some(root) = certificate.private_root() {
+        tracing::warn!(names, %root, "no public root vouches for the certificate: senders that trust public roots alone refuse it");
+    }
+}
+
+/// Says at which step an attempt failed, and what serves meanwhile.
+fn log_failure(place: &Place, failure: &Failure, failures: u32, next: Duration) {
+    let (names, next_s) = (place.order.domains.join(", "), next.as_secs());
+    let (step, error) = (failure.step.label(), failure);
+    let directory = place.order.directory.name();
+    match place.current.load().as_ref().map(|kept| kept.certificate.validity().map_or(0, |(_, until)| until)) {
+        _ if place.unkept.load().is_some() => {
+            tracing::warn!(names, step, %error, failures, next_s, "the new certificate is in use, and not kept: a restart would ask for another");
+        }
+        Some(until) => {
+            let until = crate::config::day_of(until);
+            tracing::warn!(names, directory, step, %error, failures, next_s, %until, "no certificate was issued; the one in use stays");
+        }
+        None => {
+            tracing::warn!(names, directory, step, %error, failures, next_s, "no certificate was issued, and there is none; handshakes for these names are refused");
+        }
+    }
+}
+
+/// Waits after a failure: until it is over, or a reload asks to try again.
+async fn back_off(place: &Place, next: Duration) {
+    let began = Instant::now();
+    let woken = timeout(next, place.wake.notified()).await;
+    if woken.is_ok() {
+        sleep(SHORTEST_BACKOFF.saturating_sub(began.elapsed())).await;
+    }
+}
+
+/// Waits until the certificate is to be asked for, or written.
+async fn wait_until_due(place: &Place) {
+    loop {
+        let due = due(place).await;
+        metrics::next_attempt(place.name(), due);
+        let left = due.saturating_sub(now());
+        if left == 0 {
+            return;
+        }
+        sleep(Duration::from_secs(left).min(LONGEST_SLEEP)).await;
+    }
+}
+
+/// When it is to be asked for, in seconds since 1970: now if there is none that fits.
+async fn due(place: &Place) -> u64 {
+    let Some(kept) = place.current.load_full().filter(|kept| kept.fits && place.unkept.load().is_none()) else {
+        return now();
+    };
+    let Some((from, until)) = kept.certificate.validity() else { return now() };
+    let lifetime = Lifetime { from, until };
+    let without_advice = lifetime.renewal(place.luck);
+    if without_advice <= now() {
+        return without_advice;
+    }
+    let mut advised = place.advised.lock().await;
+    let (window, again) = match *advised {
+        Some((window, again)) if now() < again => (window, again),
+        _ => {
+            let outcome = advice(place, &kept.certificate).await.unwrap_or_else(|error| {
+                tracing::info!(names = place.order.domains.join(", "), %error, "the authority does not say when to renew; it is two thirds of the lifetime");
+                None
+            });
+            let (window, wait) = outcome.map_or((None, NO_ADVICE), |(window, again)| (Some(window), again));
+            let wait = wait.clamp(ADVICE.0, ADVICE.1);
+            (window, now() + wait.as_secs())
+        }
+    };
+    *advised = Some((window, again));
+    window.map_or(without_advice, |window| lifetime.renewal_in(window, place.luck))
+}
+
+fn now() -> u64 {
+    UnixTime::now().as_secs()
+}
