@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 mod access;
+mod acme;
 mod admin;
 mod alert;
 mod client;

@@ -3,6 +3,7 @@
 //! Owns which names, which directory, and as whose account. Asks nobody: `control::acme` does. What an authority issues is judged by
 //! [`issued`](super::issued).
 
+use std::hash::BuildHasher as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -263,6 +264,9 @@ fn external_account(raw: &Spanned<RawExternalAccount>, report: &mut Report<'_>) 
     let key = hmac_key_file.as_ref().and_then(|at| {
         let path = report.resolve(at.get_ref());
         let key = read_key(&path).map_err(|problem| report.error(at, problem)).ok();
+        if let Some(key) = &key {
+            report.add_entry(at, "key of eab".to_owned(), Entry::hidden(|state| state.hash_one(key.bytes())));
+        }
         if let Some(access) = file::open_to_others(&path) {
             report.warn(at, WarningKind::OpenToOthers { path, access });
         }

@@ -209,14 +209,16 @@ fn certificate(
     report: &mut Report<'_>,
 ) -> Option<Certificate> {
     let RawCertificate { chain, key, acme } = raw.get_ref();
-    let Some(acme) = acme else {
+    let Some(written) = acme else {
         let write = if key.is_some() { WRITE_CHAIN } else { WRITE_CHAIN_OR_ACME };
         return files(raw, (chain.as_ref(), key.as_ref()), write, report).map(Certificate::Files);
     };
     if chain.is_some() || key.is_some() {
-        report.error(acme, AcmeProblem::WithFiles.into());
+        report.error(written, AcmeProblem::WithFiles.into());
     }
-    let order = acme::acme(acme, taken, report)?;
+    let order = acme::acme(written, taken, report)?;
+    let (names, directory) = (order.domains.join(", "), order.directory.name());
+    report.note_about(written, WarningKind::AsksAuthority { names, directory });
     Some(Certificate::Acme(AcmeCertificate { order: Arc::new(order), issued: None }))
 }
 

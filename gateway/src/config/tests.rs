@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 #![expect(clippy::panic, reason = "a check that fails says what it saw")]
 
+mod acme;
 mod advice;
 mod bad;
 mod bad_proofs;

@@ -232,6 +232,13 @@ pub enum WarningKind {
         /// The provider.
         provider: String,
     },
+    /// What hookgate asks an authority for when it runs.
+    AsksAuthority {
+        /// The names.
+        names: String,
+        /// The directory of the authority.
+        directory: String,
+    },
     /// A filter that drops the connections by which an authority verifies a name.
     AuthorityKeptOut,
     /// A certificate of the server without a DNS name.
@@ -502,6 +509,11 @@ impl fmt::Display for WarningKind {
                 let unit = if *days == 1 { "day" } else { "days" };
                 write!(formatter, "certificate {position} of the chain expires on {not_after}, in {days} {unit}")
             }
+            Self::AsksAuthority { names, directory } => write!(
+                formatter,
+                "hookgate asks {directory} for a certificate for {names} when it runs, unless it has one; the authority connects to port 443 of \
+                 each name to verify it, and that must lead to hookgate without another end of TLS before it"
+            ),
             Self::AuthorityKeptOut => formatter.write_str(
                 "the filter enforces its ranges, and the authority verifies a name from addresses that it does not publish: its connections \
                  are dropped, so that no certificate is issued; write mode = \"monitor\" in [filter], add the addresses of a private \

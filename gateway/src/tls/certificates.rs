@@ -22,12 +22,15 @@ pub struct Certificates {
     exact: HashMap<Box<str>, Vec<usize>>,
     /// By what follows the `*.`.
     wildcard: HashMap<Box<str>, Vec<usize>>,
+    /// Whether all of them are there.
+    is_complete: bool,
 }
 
 impl Certificates {
     /// The first certificate that is there is the default.
     pub fn new(all: Vec<Entry>) -> Self {
-        let mut this = Self { all: Vec::new(), exact: HashMap::new(), wildcard: HashMap::new() };
+        let is_complete = all.iter().all(|entry| entry.key.is_some());
+        let mut this = Self { all: Vec::new(), exact: HashMap::new(), wildcard: HashMap::new(), is_complete };
         for (index, entry) in all.iter().enumerate() {
             for name in &entry.names {
                 let (table, name) = match name.strip_prefix("*.") {
@@ -59,8 +62,7 @@ impl Certificates {
     /// Whether there is no certificate yet for clients with this server name, in any case. A name of a certificate that is still to be issued
     /// gets no other certificate.
     pub fn lacks(&self, server_name: Option<&str>) -> bool {
-        let is_complete = self.all.iter().all(|entry| entry.key.is_some());
-        !is_complete && self.choose(server_name.map(str::to_ascii_lowercase).as_deref(), |_| true).is_none()
+        !self.is_complete && self.choose(server_name.map(str::to_ascii_lowercase).as_deref(), |_| true).is_none()
     }
 
     /// The certificate for a lower-case `server_name`: of those that name it exactly, then those that do by a wildcard, the first

@@ -197,6 +197,15 @@ const NEEDS: &[Need] = &[
         arch: "nats-server",
     },
     Need {
+        what: "pebble and pebble-challtestsrv (an authority that certificates are asked of, and its name server)",
+        tasks: &[Test],
+        root_tasks: &[],
+        is_there: || is_installed("pebble") && is_installed("pebble-challtestsrv"),
+        debian: &["pebble"],
+        fedora: "pebble",
+        arch: "pebble",
+    },
+    Need {
         what: "runc (runs the container image)",
         tasks: &[],
         root_tasks: &[Test],

@@ -230,6 +230,8 @@ fn every_key_has_a_row() {
         "[[provider]]\nsource_range_urls = [{ zzz = 1 }]\n",
         "[[provider]]\ncrl_urls = [{ zzz = 1 }]\n",
         "[[provider]]\ncrls = { zzz = 1 }\n",
+        "[[certificate]]\nacme = { zzz = 1 }\n",
+        "[[certificate]]\nacme = { eab = { zzz = 1 } }\n",
     ]) {
         let errors = fixture.errors(&format!("{section}zzz = 1\n"));
         let known = errors.iter().filter_map(|error| error.split_once("this table takes ").map(|(_, known)| known));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use instant_acme::{
     Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, ExternalAccountKey, Identifier,
-    NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    NewAccount, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
@@ -142,11 +142,19 @@ async fn new_order(account: &Account, order: &AcmeOrder, before: Option<&ServerC
     if let Some(replaced) = replaced {
         match account.new_order(&new().replaces(replaced)).await {
             Ok(order) => return Ok(order),
-            // Of another authority, replaced before, or no such feature: the order does not need it.
+            // It would say that again.
+            Err(Error::Api(problem)) if !is_about_replacement(&problem) => return Err(Error::Api(problem)),
+            // No such feature, or another authority's certificate: the order does not need it.
             Err(error) => tracing::debug!(%error, "the authority takes the order for no replacement"),
         }
     }
     account.new_order(&new()).await
+}
+
+/// Whether an authority may refuse an order for its `replaces` (RFC 9773, section 5).
+fn is_about_replacement(problem: &Problem) -> bool {
+    let kind = problem.r#type.as_deref().and_then(|kind| kind.strip_prefix("urn:ietf:params:acme:error:"));
+    matches!(kind, Some("alreadyReplaced" | "malformed" | "unauthorized") | None)
 }
 
 /// Proves every name that the authority wants proven, and waits until it has looked.

@@ -13,6 +13,9 @@ const LAST: Duration = Duration::from_secs(6 * 3600);
 const FIRST_FREE: Duration = Duration::from_secs(5);
 const LAST_FREE: Duration = Duration::from_secs(600);
 
+/// For so long no advice renews a certificate, or for a twentieth of its lifetime if that is shorter, in seconds: six hours.
+const SETTLED: u64 = 6 * 3600;
+
 /// From when until when a certificate is valid, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lifetime {
@@ -32,11 +35,13 @@ impl Lifetime {
         (self.from + lifetime / 3 * 2).saturating_sub(part(lifetime / 20, luck))
     }
 
-    /// When to renew it within the window that its authority advises (RFC 9773, section 4.2), by `luck`. The last sixth of the lifetime is for
-    /// attempts that fail, whatever the advice.
+    /// When to renew it within the window that its authority advises (RFC 9773, section 4.2), by `luck`. Whatever the advice, the last sixth of
+    /// the lifetime is for attempts that fail, and in the first [`SETTLED`] there is none: an authority that always advises to renew at once
+    /// would be asked without end.
     pub(super) fn renewal_in(self, (start, end): (u64, u64), luck: f64) -> u64 {
         let advised = start.saturating_add(part(end.saturating_sub(start), luck));
-        advised.min(self.until.saturating_sub(self.seconds() / 6))
+        let earliest = self.from + SETTLED.min(self.seconds() / 20);
+        advised.min(self.until.saturating_sub(self.seconds() / 6)).max(earliest)
     }
 }
 
@@ -79,7 +84,7 @@ mod tests {
     fn advice_is_followed_within_the_lifetime() {
         let lifetime = Lifetime { from: 0, until: 90 * DAY };
         assert_eq!(lifetime.renewal_in((10 * DAY, 12 * DAY), 0.5), 11 * DAY);
-        assert_eq!(lifetime.renewal_in((0, 1), 0.0), 0, "at once");
+        assert_eq!(lifetime.renewal_in((0, 1), 0.0), 6 * 3600, "not at once, again and again");
         let last = 75 * DAY;
         for window in [(80 * DAY, 85 * DAY), (u64::MAX, 0), (u64::MAX, u64::MAX), (0, u64::MAX)] {
             assert!(lifetime.renewal_in(window, 1.0) <= last, "{window:?}");

@@ -24,8 +24,8 @@ const LONGEST_ATTEMPT: Duration = Duration::from_secs(600);
 /// The longest sleep: the clock of the host may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// The shortest wait after a failure, also if a reload asks to try again.
-const SHORTEST_BACKOFF: Duration = Duration::from_secs(2);
+/// The shortest wait between two attempts, whatever a reload or the lifetime of a certificate asks for.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often an authority is asked when it advises to renew, at least and at most, whatever it says.
 const ADVICE: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
@@ -43,6 +43,7 @@ pub(super) async fn keep_current(place: Arc<Place>, offers: mpsc::Sender<Offer>)
         let Err(failure) = outcome else {
             failures = 0;
             note(&place, "ok", 0);
+            sleep(SHORTEST_PAUSE).await;
             continue;
         };
         failures += 1;
@@ -134,7 +135,7 @@ async fn back_off(place: &Place, next: Duration) {
     let began = Instant::now();
     let woken = timeout(next, place.wake.notified()).await;
     if woken.is_ok() {
-        sleep(SHORTEST_BACKOFF.saturating_sub(began.elapsed())).await;
+        sleep(SHORTEST_PAUSE.saturating_sub(began.elapsed())).await;
     }
 }
 

@@ -1,0 +1,293 @@
+//! A real ACME server, Pebble, with the name server that it asks, and a relay before it that can break any of its answers.
+//!
+//! Owns the processes and the relay's threads, which end on drop. Must not judge its client.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result};
+use hookgate_testkit::http::Request;
+use hookgate_testkit::pki::{KeyKind, Pki};
+use hookgate_testkit::process::{KilledOnDrop, run};
+use hookgate_testkit::wait::wait_until;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+
+use crate::environment::{Environment, SOON, quoted};
+
+/// The port of its clients' servers, to which it connects to verify a name.
+pub(super) const PORT: u16 = 5001;
+
+/// Its directory, and what else it serves; the names are Pebble's.
+pub(super) const DIRECTORY: &str = "/dir";
+pub(super) const NEW_ACCOUNT: &str = "/sign-me-up";
+pub(super) const NEW_ORDER: &str = "/order-plz";
+pub(super) const CHALLENGE: &str = "/chalZ/";
+pub(super) const FINALIZE: &str = "/finalize-order/";
+pub(super) const CERTIFICATE: &str = "/certZ/";
+/// The renewal information, which this version of Pebble has not: the relay answers for it.
+const RENEWAL: &str = "/renewal";
+
+const HOST: &str = "pebble.example.com";
+
+/// What the relay does with requests whose path begins so.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// Ends the connection without an answer.
+    Away,
+    /// Answers this itself: status, media type, body.
+    Answer(u16, &'static str, String),
+    /// Replaces the body of the server's answer.
+    Replace(String),
+    /// Holds the request until the fault is gone.
+    Hold,
+}
+
+/// An answer of the authority that refuses.
+pub(super) fn problem(status: u16, kind: &str, detail: &str) -> Fault {
+    let body = format!(r#"{{"type":"urn:ietf:params:acme:error:{kind}","detail":"{detail}","status":{status}}}"#);
+    Fault::Answer(status, "application/problem+json", body)
+}
+
+struct Shared {
+    upstream: SocketAddr,
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    faults: Mutex<BTreeMap<&'static str, Fault>>,
+    /// By path without ids: how many requests came.
+    requests: Mutex<Vec<String>>,
+    /// The window that it advises for a renewal, as RFC 3339 writes times.
+    window: Mutex<Option<(String, String)>>,
+    port: Mutex<u16>,
+    stopping: AtomicBool,
+}
+
+/// The running authority.
+pub(super) struct Authority {
+    _pebble: KilledOnDrop,
+    _names: KilledOnDrop,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+    relay: SocketAddr,
+    /// The address of everything of this authority: that of its servers, and of every name that it verifies.
+    pub(super) address: Ipv4Addr,
+    root: String,
+}
+
+/// An address of this host that no other test has, so that fixed ports are free there.
+fn own_address() -> Ipv4Addr {
+    static COUNT: AtomicU8 = AtomicU8::new(0);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 180 + COUNT.fetch_add(1, Ordering::Relaxed), high, low)
+}
+
+impl Authority {
+    /// Starts it with these members of Pebble's configuration, such as `"certificateValidityPeriod": 60`.
+    pub(super) fn start(environment: &Environment, members: &str) -> Self {
+        let address = own_address();
+        let identity = environment.pki.server("pebble", &[HOST], KeyKind::P256).unwrap();
+        let (chain, key) = (quoted(&identity.chain_path), quoted(&identity.key_path));
+        let comma = if members.is_empty() { "" } else { "," };
+        let configuration = format!(
+            r#"{{"pebble":{{"listenAddress":"{address}:14000","managementListenAddress":"{address}:15000","certificate":{chain},
+            "privateKey":{key},"httpPort":5002,"tlsPort":{PORT}{comma}{members}}}}}"#
+        );
+        let file = environment.path("pebble.json");
+        fs::write(&file, configuration).unwrap();
+        let spawn = |command: &mut Command| {
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            KilledOnDrop(command.spawn().expect("pebble is installed: cargo xtask setup test"))
+        };
+        let dns = format!("{address}:8053");
+        let mut command = Command::new("pebble-challtestsrv");
+        command.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-dns01", &dns, "-defaultIPv6", ""]);
+        command.args(["-defaultIPv4", &address.to_string(), "-management", &format!("{address}:8055")]);
+        let names = spawn(&mut command);
+        let mut command = Command::new("pebble");
+        command.arg("-config").arg(&file).args(["-dnsserver", &dns]);
+        // It refuses one nonce of twenty by default, and verifies again half of the names that it has verified.
+        command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0");
+        let pebble = spawn(&mut command);
+        let accepts = |port| TcpStream::connect(SocketAddrV4::new(address, port)).is_ok();
+        wait_until("Pebble", SOON, || accepts(14000) && accepts(8055)).unwrap();
+        let upstream = SocketAddrV4::new(address, 14000).into();
+        let (shared, relay, acceptor) = Self::relay(&environment.pki, upstream).unwrap();
+        let root = quoted(environment.pki.server_root().path());
+        Self { _pebble: pebble, _names: names, shared, acceptor: Some(acceptor), relay, address, root }
+    }
+
+    fn relay(pki: &Pki, upstream: SocketAddr) -> Result<(Arc<Shared>, SocketAddr, JoinHandle<()>)> {
+        let identity = pki.server("relay", &["acme.example.com"], KeyKind::P256)?;
+        let chain = CertificateDer::pem_file_iter(&identity.chain_path)?.collect::<Result<_, _>>()?;
+        let key = PrivateKeyDer::from_pem_file(&identity.key_path)?;
+        let provider = || Arc::new(rustls::crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(pki.server_root().der().to_vec()))?;
+        let client = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let shared = Arc::new(Shared {
+            upstream,
+            server: Arc::new(server.with_no_client_auth().with_single_cert(chain, key)?),
+            client: Arc::new(client.with_root_certificates(roots).with_no_client_auth()),
+            faults: Mutex::default(),
+            requests: Mutex::default(),
+            window: Mutex::default(),
+            port: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        *lock(&shared.port) = address.port();
+        let of_acceptor = Arc::clone(&shared);
+        Ok((shared, address, thread::spawn(move || accept(&listener, &of_acceptor))))
+    }
+
+    /// The inline table `acme` for these names, with these keys added.
+    pub(super) fn acme(&self, domains: &[&str], keys: &str) -> String {
+        let url = format!("https://{}{DIRECTORY}", self.relay);
+        format!(
+            "[[certificate]]\nacme = {{ domains = {domains:?}, directory = \"{url}\", ca_file = {}, allow_private = true, \
+             terms_of_service_agreed = true{keys} }}\n",
+            self.root
+        )
+    }
+
+    /// `toml` with the address at which this authority verifies names, beside its own.
+    pub(super) fn listening(&self, toml: &str) -> String {
+        toml.replacen("addresses = [", &format!("addresses = [\"{}:{PORT}\", ", self.address), 1)
+    }
+
+    /// Breaks requests whose path begins so, in place of what broke them before.
+    pub(super) fn set(&self, path: &'static str, fault: Fault) {
+        lock(&self.shared.faults).insert(path, fault);
+    }
+
+    /// Breaks nothing any more.
+    pub(super) fn mend(&self) {
+        lock(&self.shared.faults).clear();
+    }
+
+    /// How many requests came with a path that begins so.
+    pub(super) fn requests(&self, path: &str) -> usize {
+        lock(&self.shared.requests).iter().filter(|known| known.starts_with(path)).count()
+    }
+
+    /// Advises to renew within this window.
+    pub(super) fn advise(&self, start: &str, end: &str) {
+        *lock(&self.shared.window) = Some((start.to_owned(), end.to_owned()));
+    }
+
+    /// Lets the authority find `domain` at `address`.
+    pub(super) fn resolve(&self, domain: &str, address: Ipv4Addr) {
+        let body = format!(r#"{{"host":"{domain}.","addresses":["{address}"]}}"#);
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--fail", "--data", &body, &format!("http://{}:8055/add-a", self.address)]);
+        assert!(run(command, b"", SOON).unwrap().success());
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(self.relay));
+        if let Some(acceptor) = self.acceptor.take() {
+            drop(acceptor.join());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for stream in listener.incoming() {
+        if shared.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(stream) = stream else { continue };
+        let shared = Arc::clone(shared);
+        // The test sees the effect of an error on the client.
+        thread::spawn(move || drop(relay(stream, &shared)));
+    }
+}
+
+fn relay(stream: TcpStream, shared: &Shared) -> Result<()> {
+    stream.set_read_timeout(Some(SOON))?;
+    let connection = ServerConnection::new(Arc::clone(&shared.server))?;
+    let mut stream = BufReader::new(StreamOwned::new(connection, stream));
+    let request = Request::read(&mut stream, 1)?.context("the client closed without a request")?;
+    let path = request.target.clone();
+    lock(&shared.requests).push(path.clone());
+    let fault =
+        || lock(&shared.faults).iter().find(|(start, _)| path.starts_with(**start)).map(|(_, fault)| fault.clone());
+    while matches!(fault(), Some(Fault::Hold)) && !shared.stopping.load(Ordering::SeqCst) {
+        thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let answer = match (fault(), lock(&shared.window).clone()) {
+        (Some(Fault::Away), _) => return Ok(()),
+        (Some(Fault::Answer(status, kind, body)), _) => answer(status, kind, &body),
+        (_, Some((start, end))) if path.starts_with(RENEWAL) => {
+            let body = format!(r#"{{"suggestedWindow":{{"start":"{start}","end":"{end}"}}}}"#);
+            answer(200, "application/json\r\nretry-after: 21600", &body)
+        }
+        (fault, window) => {
+            let answered = forward(&request, shared)?;
+            let (head, body) = answered.split_once("\r\n\r\n").context("an answer has a head")?;
+            let body = match (fault, window) {
+                (Some(Fault::Replace(body)), _) => body,
+                (_, Some(_)) if path == DIRECTORY => {
+                    let url = format!("https://127.0.0.1:{}{RENEWAL}", *lock(&shared.port));
+                    body.replacen('{', &format!("{{\"renewalInfo\":\"{url}\","), 1)
+                }
+                _ => body.to_owned(),
+            };
+            let kept = |line: &&str| !line.to_ascii_lowercase().starts_with("content-length");
+            let head: Vec<&str> = head.split("\r\n").filter(kept).collect();
+            format!("{}\r\ncontent-length: {}\r\n\r\n{body}", head.join("\r\n"), body.len())
+        }
+    };
+    let mut stream = stream.into_inner();
+    stream.write_all(answer.as_bytes())?;
+    stream.conn.send_close_notify();
+    stream.flush()?;
+    Ok(())
+}
+
+fn answer(status: u16, kind: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\nreplay-nonce: bm9uY2U\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// The server's answer to the same request.
+fn forward(request: &Request, shared: &Shared) -> Result<String> {
+    let name = ServerName::try_from(HOST)?;
+    let connection = ClientConnection::new(Arc::clone(&shared.client), name)?;
+    let mut upstream = StreamOwned::new(connection, TcpStream::connect(shared.upstream)?);
+    let mut text = format!("{} {} HTTP/1.0\r\n", request.method, request.target);
+    for (name, value) in &request.fields.0 {
+        text += &format!("{name}: {value}\r\n");
+    }
+    text += "\r\n";
+    upstream.write_all(text.as_bytes())?;
+    upstream.write_all(&request.body)?;
+    upstream.flush()?;
+    let mut answer = Vec::new();
+    // Without a close_notify at the end, all the same.
+    let _ = upstream.read_to_end(&mut answer);
+    Ok(String::from_utf8(answer)?)
+}
+
+/// An address where nothing listens.
+pub(super) fn nowhere() -> Ipv4Addr {
+    own_address()
+}

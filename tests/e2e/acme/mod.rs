@@ -1,0 +1,388 @@
+//! Certificates that the daemon asks a real ACME server for: challenge, use, renewal, and failure of each step.
+
+mod authority;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use hookgate_testkit::client::OpenSsl;
+use hookgate_testkit::configuration::HOST;
+use hookgate_testkit::gateway::{Gateway, GatewayOptions};
+use hookgate_testkit::http;
+use hookgate_testkit::pki::{KeyKind, Sender, Variant};
+use hookgate_testkit::process::run;
+use hookgate_testkit::wait::wait_until;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use self::authority::{
+    Authority, CERTIFICATE, CHALLENGE, DIRECTORY, FINALIZE, Fault, NEW_ACCOUNT, NEW_ORDER, nowhere, problem,
+};
+use crate::environment::{BINARY, Environment, PATH, SOON, quoted};
+use crate::tls_client::TlsClient;
+
+/// A name that no file has a certificate for.
+const DOMAIN: &str = "acme.example.com";
+const OTHER: &str = "more.example.com";
+
+/// For several attempts on a busy host.
+const LATER: Duration = Duration::from_secs(40);
+
+/// The alert for a name without a certificate (RFC 6066, section 3), and for no protocol in common (RFC 7301, section 3.2).
+const UNRECOGNIZED_NAME: u8 = 112;
+const NO_APPLICATION_PROTOCOL: u8 = 120;
+
+/// A daemon that asks an authority. The daemon ends first.
+struct Asking {
+    daemon: Gateway,
+    authority: Authority,
+    environment: Environment,
+}
+
+fn toml(environment: &Environment, authority: &Authority, certificates: &str) -> String {
+    let state = quoted(&environment.state_directory());
+    authority.listening(&environment.toml("", "")) + &format!("\n[state]\ndirectory = {state}\n\n{certificates}")
+}
+
+fn start_daemon(environment: &Environment, authority: &Authority, certificates: &str) -> Gateway {
+    Gateway::start(&toml(environment, authority, certificates), &GatewayOptions::new(BINARY)).unwrap()
+}
+
+impl Asking {
+    /// For [`DOMAIN`], at an authority with these members of its configuration, which `prepare` may break before.
+    fn start(members: &str, prepare: impl FnOnce(&Authority)) -> Self {
+        let environment = Environment::new().unwrap();
+        let authority = Authority::start(&environment, members);
+        prepare(&authority);
+        let daemon = start_daemon(&environment, &authority, &authority.acme(&[DOMAIN], ""));
+        Self { daemon, authority, environment }
+    }
+
+    fn openssl(&self, name: &str) -> OpenSsl {
+        self.daemon.openssl(name, &self.environment.pki)
+    }
+
+    /// The chain that a client with this server name gets, in PEM; empty if the handshake ends before.
+    fn chain(&self, name: &str) -> Vec<String> {
+        self.openssl(name).until("Server certificate").run().unwrap().server_certificates()
+    }
+
+    fn attempts(&self, result: &str) -> f64 {
+        self.daemon.metric("hookgate_acme_attempts_total", &[("result", result)]).unwrap()
+    }
+
+    fn wait_attempts(&self, result: &str, least: f64) {
+        self.daemon.wait_metric("hookgate_acme_attempts_total", &[("result", result)], least, LATER).unwrap();
+    }
+
+    /// Waits until [`DOMAIN`] has a certificate other than `before`, and returns its chain.
+    fn wait_other(&self, before: &[String]) -> Vec<String> {
+        let mut chain = Vec::new();
+        let is_other = || {
+            chain = self.chain(DOMAIN);
+            !chain.is_empty() && chain != before
+        };
+        wait_until("another certificate", LATER, is_other).unwrap();
+        chain
+    }
+
+    fn reload(&self, certificates: &str) {
+        let toml = toml(&self.environment, &self.authority, certificates);
+        self.daemon.reload(&toml, SOON).unwrap();
+    }
+}
+
+/// What `openssl x509` prints of a certificate.
+fn printed(pem: &str, option: &str) -> String {
+    let mut command = Command::new("openssl");
+    command.args(["x509", "-noout", option]);
+    run(command, pem.as_bytes(), SOON).unwrap().stdout_text()
+}
+
+#[test]
+fn a_certificate_is_issued_used_and_kept_over_a_restart() {
+    let asking = Asking::start("", |_| {});
+    let chain = asking.wait_other(&[]);
+    assert_eq!(chain.len(), 2, "the end entity and its issuer");
+    assert!(printed(&chain[0], "-text").contains(&format!("DNS:{DOMAIN}")));
+    assert!(printed(&chain[0], "-issuer").contains("Pebble Intermediate CA"));
+    assert_eq!(asking.chain(HOST).len(), 2, "the certificate of files serves its own name");
+    asking.wait_attempts("ok", 1.0);
+    assert!(asking.daemon.metric("hookgate_acme_challenges_total", &[]).unwrap() >= 1.0);
+    let ends = [("kind", "server"), ("name", DOMAIN)];
+    assert!(asking.daemon.metric("hookgate_certificate_not_after_timestamp_seconds", &ends).unwrap() > 1.7e9);
+    let Asking { daemon, authority, environment } = asking;
+    let kept = files(&environment.state_directory());
+    assert_eq!(kept.iter().filter(|name| name.starts_with("acme-")).count(), 2, "{kept:?}");
+    drop(daemon);
+    authority.set("/", Fault::Away);
+    let daemon = start_daemon(&environment, &authority, &authority.acme(&[DOMAIN], ""));
+    let asking = Asking { daemon, authority, environment };
+    assert_eq!(asking.chain(DOMAIN), chain, "from the first connection on");
+    assert!(!asking.daemon.metrics().unwrap().has("hookgate_acme_attempts_total", &[]), "it is asked for once");
+}
+
+/// The names of the files in a directory, all of which only this user can read.
+fn files(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let name = |entry: fs::DirEntry| {
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", entry.path());
+        entry.file_name().into_string().unwrap()
+    };
+    entries.map(name).collect()
+}
+
+#[test]
+fn a_certificate_is_renewed_while_connections_and_sessions_stay() {
+    let asking = Asking::start("\"certificateValidityPeriod\": 8", |_| {});
+    let first = asking.wait_other(&[]);
+    let identity = asking.environment.identity(Sender::Percolate, Variant::Good).unwrap();
+    let client = TlsClient::new(asking.daemon.port(), &asking.environment.pki, &identity).unwrap();
+    let mut connection = client.connect().unwrap();
+    let session = asking.environment.path("session.pem");
+    let request = http::request("GET", PATH, HOST, &[("connection", "close")], b"");
+    let openssl = || asking.openssl(HOST).identity(&identity).send(&request);
+    openssl().save_session(&session).run().unwrap();
+    let second = asking.wait_other(&first);
+    assert_ne!(printed(&first[0], "-serial"), printed(&second[0], "-serial"));
+    asking.wait_attempts("ok", 2.0);
+    assert_eq!(connection.ask(http::request("GET", PATH, HOST, &[], b"")).unwrap().status, 200);
+    assert!(openssl().resume_session(&session).run().unwrap().reused());
+    assert_eq!(asking.daemon.metric("hookgate_config_generation", &[]).unwrap(), 1.0);
+    assert_eq!(asking.authority.requests(NEW_ACCOUNT), 1, "the account is used again");
+}
+
+/// The challenge is shown while the authority is kept from looking.
+#[test]
+fn a_challenge_opens_nothing_but_itself() {
+    let asking = Asking::start("", |authority| authority.set(CHALLENGE, Fault::Hold));
+    let at_challenge = || asking.authority.requests(CHALLENGE) > 0;
+    wait_until("the challenge", LATER, at_challenge).unwrap();
+    let request = http::request("GET", PATH, HOST, &[("connection", "close")], b"");
+    let session = asking.environment.path("challenge.pem");
+    for version in ["-tls1_3", "-tls1_2"] {
+        let openssl = asking.openssl(DOMAIN).argument(version).application_protocols("acme-tls/1");
+        let outcome = openssl.clone().save_session(&session).send(&request).run().unwrap();
+        let text = outcome.text();
+        assert_eq!(outcome.application_protocol().as_deref(), Some("acme-tls/1"), "{text}");
+        let shown = &outcome.server_certificates()[0];
+        assert!(printed(shown, "-text").contains("1.3.6.1.5.5.7.1.31: critical"), "{text}");
+        assert!(text.contains("No client certificate CA names sent") && outcome.authority_names().is_empty(), "{text}");
+        assert!(outcome.responses().is_empty() && !text.contains("HTTP/1.1"), "no request is answered: {text}");
+        assert!(!text.contains("Post-Handshake New Session Ticket") && !outcome.timed_out, "{text}");
+        if session.exists() {
+            assert!(!openssl.resume_session(&session).run().unwrap().reused(), "no session is resumed");
+        }
+    }
+    for (name, protocols, alert) in [
+        // Another protocol beside it: an ordinary handshake, for which there is no certificate yet.
+        (DOMAIN, Some("acme-tls/1,http/1.1"), UNRECOGNIZED_NAME),
+        (DOMAIN, Some("http/1.1"), UNRECOGNIZED_NAME),
+        (DOMAIN, None, UNRECOGNIZED_NAME),
+        // Another name.
+        (HOST, Some("acme-tls/1"), NO_APPLICATION_PROTOCOL),
+        (OTHER, Some("acme-tls/1"), NO_APPLICATION_PROTOCOL),
+    ] {
+        let openssl = asking.openssl(name);
+        let openssl = protocols.into_iter().fold(openssl, OpenSsl::application_protocols);
+        assert_eq!(openssl.run().unwrap().alert(), Some(alert), "{name} {protocols:?}");
+    }
+    assert_eq!(asking.environment.events.requests().len(), 0);
+    assert!(!asking.daemon.metrics().unwrap().has("hookgate_requests_total", &[]));
+    asking.authority.mend();
+    let issued = asking.wait_other(&[]);
+    let after = asking.openssl(DOMAIN).application_protocols("acme-tls/1").run().unwrap();
+    assert_eq!(after.alert(), Some(NO_APPLICATION_PROTOCOL), "the challenge is withdrawn");
+    let beside = asking.openssl(DOMAIN).application_protocols("acme-tls/1,http/1.1").until("Server certificate");
+    assert_eq!(beside.run().unwrap().server_certificates(), issued);
+}
+
+#[test]
+fn a_name_without_a_certificate_is_refused_and_others_are_served() {
+    let asking = Asking::start("", |authority| authority.set(DIRECTORY, Fault::Away));
+    asking.wait_attempts("directory", 1.0);
+    assert_eq!(asking.openssl(DOMAIN).run().unwrap().alert(), Some(UNRECOGNIZED_NAME));
+    let refused = [("reason", "certificate_awaited")];
+    asking.daemon.wait_metric("hookgate_rejections_total", &refused, 1.0, SOON).unwrap();
+    asking.daemon.wait_log("certificate_awaited", SOON).unwrap();
+    assert!(asking.daemon.log().contains("no certificate was issued, and there is none"), "{}", asking.daemon.log());
+    assert_eq!(asking.chain(HOST).len(), 2);
+    asking.authority.mend();
+    asking.wait_other(&[]);
+}
+
+/// A certificate of four seconds is to be renewed all the time. A reload asks for the next attempt.
+#[test]
+fn each_step_can_fail_and_the_certificate_in_use_stays() {
+    let asking = Asking::start("\"certificateValidityPeriod\": 4", |_| {});
+    let authority = &asking.authority;
+    let first = asking.wait_other(&[]);
+    asking.wait_attempts("ok", 1.0);
+    authority.set(DIRECTORY, Fault::Away);
+    // The one that was used before the fault, if a renewal began at once.
+    asking.wait_attempts("directory", 1.0);
+    let used = asking.chain(DOMAIN);
+    assert!(!used.is_empty() && !first.is_empty());
+    let process = Pid::from_raw(i32::try_from(asking.daemon.process_id()).unwrap());
+    let foreign = asking.environment.pki.server("foreign", &[DOMAIN], KeyKind::P256).unwrap();
+    let foreign = fs::read_to_string(&foreign.chain_path).unwrap();
+    let html = Fault::Answer(502, "text/html", "<html>".to_owned());
+    let steps: [(&str, &'static str, Fault, &str); 8] = [
+        ("directory", DIRECTORY, html, "status 502"),
+        ("directory", DIRECTORY, Fault::Answer(200, "application/json", "{}".to_owned()), "it has no newNonce"),
+        (
+            "order",
+            NEW_ORDER,
+            problem(429, "rateLimited", "too many certificates"),
+            "rateLimited: too many certificates",
+        ),
+        (
+            "order",
+            NEW_ORDER,
+            Fault::Answer(201, "application/json", "[]".to_owned()),
+            "the answer cannot be understood",
+        ),
+        ("challenge", CHALLENGE, problem(403, "unauthorized", "not today"), "unauthorized: not today"),
+        ("finalize", FINALIZE, problem(403, "badCSR", "a bad request"), "badCSR: a bad request"),
+        ("certificate", CERTIFICATE, Fault::Replace(foreign), "is for another key"),
+        ("certificate", CERTIFICATE, Fault::Replace("-----BEGIN".to_owned()), "cannot be read"),
+    ];
+    for (step, path, fault, words) in steps {
+        authority.mend();
+        authority.set(path, fault);
+        fails(&asking, step, words, &used);
+    }
+    authority.mend();
+    authority.resolve(DOMAIN, nowhere());
+    fails(&asking, "challenge", "could not verify acme.example.com: connection", &used);
+    authority.resolve(DOMAIN, authority.address);
+    let orders = authority.requests(NEW_ORDER);
+    let room = prlimit(process, Resource::Fsize, Rlimit { current: Some(0), maximum: None }).unwrap();
+    fails(&asking, "state", "cannot be written", &used);
+    assert_eq!(authority.requests(NEW_ORDER), orders, "without a place for it, nothing is asked for");
+    prlimit(process, Resource::Fsize, room).unwrap();
+    assert!(asking.daemon.metric("hookgate_acme_failures", &[]).unwrap() >= 10.0);
+    asking.reload(&authority.acme(&[DOMAIN], ""));
+    asking.wait_other(&used);
+    let is_mended = || asking.daemon.metric("hookgate_acme_failures", &[]).is_ok_and(|failures| failures == 0.0);
+    wait_until("no failure", LATER, is_mended).unwrap();
+}
+
+/// Asks for an attempt, which must fail at `step` and change nothing.
+fn fails(asking: &Asking, step: &str, words: &str, used: &[String]) {
+    let before = asking.attempts(step);
+    asking.reload(&asking.authority.acme(&[DOMAIN], ""));
+    asking.wait_attempts(step, before + 1.0);
+    asking.daemon.wait_log(words, SOON).unwrap();
+    let log = asking.daemon.log();
+    let line = log.lines().rfind(|line| line.contains(words)).unwrap();
+    assert!(line.contains("WARN") && line.contains(&format!("step={step}")), "{line}");
+    assert!(line.contains("the one in use stays") && line.contains("next_s="), "{line}");
+    assert_eq!(asking.chain(DOMAIN), used, "{step}: {words}");
+}
+
+#[test]
+fn an_account_that_the_authority_refuses_or_forgets_is_a_clear_failure_or_made_again() {
+    let keys = "\"externalAccountBindingRequired\": true, \"externalAccountMACKeys\": \
+                {\"kid-1\": \"zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W\"}";
+    let asking = Asking::start(keys, |_| {});
+    asking.wait_attempts("account", 1.0);
+    asking.daemon.wait_log("externalAccountRequired", SOON).unwrap();
+    let with_key = |key: &str| {
+        let path = asking.environment.path("eab.key");
+        fs::write(&path, key).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let eab = format!(", eab = {{ key_id = \"kid-1\", hmac_key_file = {} }}", quoted(&path));
+        asking.reload(&asking.authority.acme(&[DOMAIN], &eab));
+    };
+    with_key("AAAA");
+    asking.wait_attempts("account", 2.0);
+    assert!(asking.chain(DOMAIN).is_empty());
+    with_key("zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W\n");
+    asking.wait_other(&[]);
+    assert!(!asking.daemon.log().contains("zWNDZM6e"), "the key is not logged");
+}
+
+#[test]
+fn an_authority_that_has_forgotten_the_account_gets_another() {
+    let asking = Asking::start("\"certificateValidityPeriod\": 3600", |_| {});
+    let first = asking.wait_other(&[]);
+    let Asking { daemon, authority, environment } = asking;
+    drop(daemon);
+    drop(authority);
+    // As Pebble does with each start, and a private authority after a loss.
+    let authority = Authority::start(&environment, "");
+    let daemon = start_daemon(&environment, &authority, &authority.acme(&[DOMAIN], ", profile = \"x\""));
+    let asking = Asking { daemon, authority, environment };
+    assert_eq!(asking.chain(DOMAIN), first, "that of another directory serves until there is one");
+    asking.wait_other(&first);
+    let name = account_file(&asking);
+    let record = fs::read_to_string(&name).unwrap();
+    fs::write(&name, record.replace("my-account/", "my-account/0")).unwrap();
+    asking.reload(&asking.authority.acme(&[DOMAIN, OTHER], ""));
+    wait_until("a certificate of another account", LATER, || !asking.chain(OTHER).is_empty()).unwrap();
+    assert_eq!(asking.authority.requests(NEW_ACCOUNT), 2);
+}
+
+/// The file of the newest account.
+fn account_file(asking: &Asking) -> std::path::PathBuf {
+    let state = asking.environment.state_directory();
+    let accounts = files(&state).into_iter().filter(|name| name.starts_with("acme-account-"));
+    let modified = |name: &String| fs::metadata(state.join(name)).unwrap().modified().unwrap();
+    state.join(accounts.max_by_key(modified).unwrap())
+}
+
+#[test]
+fn a_reload_adds_and_removes_names_without_a_gap() {
+    let asking = Asking::start("", |_| {});
+    let first = asking.wait_other(&[]);
+    asking.authority.set(CHALLENGE, Fault::Hold);
+    asking.reload(&asking.authority.acme(&[DOMAIN, OTHER], ", contact = [\"mailto:ops@example.com\"]"));
+    let holds = || asking.authority.requests(CHALLENGE) > 1;
+    wait_until("the challenge", LATER, holds).unwrap();
+    assert_eq!(asking.chain(DOMAIN), first, "the old certificate serves the names that it has");
+    assert_eq!(asking.openssl(OTHER).run().unwrap().alert(), Some(UNRECOGNIZED_NAME), "and no others");
+    asking.authority.mend();
+    let second = asking.wait_other(&first);
+    assert_eq!(asking.chain(OTHER), second);
+    assert_eq!(asking.authority.requests(NEW_ACCOUNT), 1, "the account stays, with another contact");
+    asking.authority.set(CHALLENGE, Fault::Hold);
+    asking.reload(&asking.authority.acme(&[OTHER], ""));
+    assert_eq!(asking.chain(OTHER), second);
+    assert_ne!(asking.chain(DOMAIN), second, "a name that is gone has no certificate of an authority");
+    asking.reload("");
+    let default = asking.chain(HOST);
+    assert_eq!((asking.chain(OTHER), asking.chain(DOMAIN)), (default.clone(), default));
+}
+
+#[test]
+fn a_certificate_is_renewed_when_the_authority_advises_it() {
+    let advised = |authority: &Authority| authority.advise("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z");
+    let asking = Asking::start("\"certificateValidityPeriod\": 80", advised);
+    let first = asking.wait_other(&[]);
+    // Two thirds of the lifetime are 53 s; the advice is in force after a twentieth, 4 s.
+    asking.wait_other(&first);
+    assert!(asking.authority.requests("/renewal") >= 1);
+}
+
+#[test]
+fn hookgate_check_says_what_would_be_asked_and_asks_nobody() {
+    let environment = Environment::new().unwrap();
+    let authority = Authority::start(&environment, "");
+    let text = toml(&environment, &authority, &authority.acme(&[DOMAIN, OTHER], ""));
+    let text = text.replace("@LISTEN_PORT@", "443").replace("@METRICS_PORT@", "9464").replace("@IO@", "auto");
+    let file = environment.write("checked.toml", text).unwrap();
+    let mut command = Command::new(BINARY);
+    command.arg("check").arg("--config").arg(file);
+    let outcome = run(command, b"", SOON).unwrap();
+    let said = outcome.stdout_text();
+    assert!(outcome.success(), "{said}{}", outcome.stderr_text());
+    assert!(
+        said.contains("note: ") && said.contains("for a certificate for acme.example.com, more.example.com"),
+        "{said}"
+    );
+    assert_eq!(authority.requests("/"), 0);
+    assert!(!files(&environment.state_directory()).iter().any(|name| name.starts_with("acme")));
+}
