@@ -7,8 +7,9 @@ use crate::BINARY;
 use crate::page::{Files, blocks};
 
 /// Pages with whole configurations, and how many each has.
-const PAGES: [(&str, usize); 6] = [
+const PAGES: [(&str, usize); 7] = [
     ("README.md", 1),
+    ("docs/acme.md", 1),
     ("docs/configuration.md", 1),
     ("docs/handlers.md", 1),
     ("docs/migration.md", 2),

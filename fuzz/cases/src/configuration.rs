@@ -48,6 +48,7 @@ fn serve(config: Config) {
         list_notes: Arc::default(),
         recent: Arc::default(),
         public_roots: Arc::new(PublicRoots::none()),
+        challenges: Vec::new(),
     };
     if let Err(error) = Snapshot::build(config, 1, lasting) {
         panic!("a configuration without errors cannot be served: {error}");

@@ -25,7 +25,7 @@ pub fn judge(input: &[u8]) {
         Ok((config, _)) => {
             let provider = &config.providers[0];
             assert!(!provider.profiles[0].trust_anchors.is_empty() && !provider.profiles[0].identity.is_empty());
-            assert!(!config.certificates[0].chain.is_empty());
+            assert!(!config.certificates[0].of_files().is_some_and(|files| files.chain.is_empty()));
         }
         Err(errors) => check_errors(&errors),
     }

@@ -66,13 +66,22 @@ struct Place {
     /// Ends a wait after a failure.
     wake: Notify,
     has_failed: AtomicBool,
-    /// The window that the authority advises for a renewal, if it does, and when to ask it again.
-    advised: Mutex<Option<(Option<(u64, u64)>, u64)>>,
+    /// What the authority said of a renewal.
+    advised: Mutex<Option<Advised>>,
     /// Of the draw that spreads renewals: from 0 to 1.
     luck: f64,
     turns: Arc<Semaphore>,
     /// Held while an account is looked for or made.
     accounts: Arc<Mutex<()>>,
+}
+
+/// What an authority said of a renewal. Times are in seconds since 1970.
+#[derive(Clone, Copy)]
+struct Advised {
+    /// From when until when it advises one, if it does.
+    window: Option<(u64, u64)>,
+    /// When to ask again.
+    again: u64,
 }
 
 /// Something for the snapshot, which waits for the control loop.

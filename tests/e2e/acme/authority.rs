@@ -112,8 +112,8 @@ impl Authority {
         let names = spawn(&mut command);
         let mut command = Command::new("pebble");
         command.arg("-config").arg(&file).args(["-dnsserver", &dns]);
-        // It refuses one nonce of twenty by default, and verifies again half of the names that it has verified.
-        command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0");
+        // By default it waits before it verifies, verifies half of the names that it has verified again, and refuses one nonce of twenty.
+        command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0").env("PEBBLE_WFE_NONCEREJECT", "0");
         let pebble = spawn(&mut command);
         let accepts = |port| TcpStream::connect(SocketAddrV4::new(address, port)).is_ok();
         wait_until("Pebble", SOON, || accepts(14000) && accepts(8055)).unwrap();
@@ -184,11 +184,15 @@ impl Authority {
         *lock(&self.shared.window) = Some((start.to_owned(), end.to_owned()));
     }
 
-    /// Lets the authority find `domain` at `address`.
+    /// Lets the authority find `domain` at `address`, and no more where it found it before.
     pub(super) fn resolve(&self, domain: &str, address: Ipv4Addr) {
-        let body = format!(r#"{{"host":"{domain}.","addresses":["{address}"]}}"#);
+        self.tell_names("clear-a", &format!(r#"{{"host":"{domain}."}}"#));
+        self.tell_names("add-a", &format!(r#"{{"host":"{domain}.","addresses":["{address}"]}}"#));
+    }
+
+    fn tell_names(&self, what: &str, body: &str) {
         let mut command = Command::new("curl");
-        command.args(["--silent", "--fail", "--data", &body, &format!("http://{}:8055/add-a", self.address)]);
+        command.args(["--silent", "--fail", "--data", body, &format!("http://{}:8055/{what}", self.address)]);
         assert!(run(command, b"", SOON).unwrap().success());
     }
 }

@@ -141,6 +141,8 @@ fn a_certificate_is_renewed_while_connections_and_sessions_stay() {
     let identity = asking.environment.identity(Sender::Percolate, Variant::Good).unwrap();
     let client = TlsClient::new(asking.daemon.port(), &asking.environment.pki, &identity).unwrap();
     let mut connection = client.connect().unwrap();
+    let mut answered = || connection.ask(http::request("GET", PATH, HOST, &[], b"")).unwrap().status;
+    assert_eq!(answered(), 200);
     let session = asking.environment.path("session.pem");
     let request = http::request("GET", PATH, HOST, &[("connection", "close")], b"");
     let openssl = || asking.openssl(HOST).identity(&identity).send(&request);
@@ -148,7 +150,7 @@ fn a_certificate_is_renewed_while_connections_and_sessions_stay() {
     let second = asking.wait_other(&first);
     assert_ne!(printed(&first[0], "-serial"), printed(&second[0], "-serial"));
     asking.wait_attempts("ok", 2.0);
-    assert_eq!(connection.ask(http::request("GET", PATH, HOST, &[], b"")).unwrap().status, 200);
+    assert_eq!(answered(), 200, "the connection of before");
     assert!(openssl().resume_session(&session).run().unwrap().reused());
     assert_eq!(asking.daemon.metric("hookgate_config_generation", &[]).unwrap(), 1.0);
     assert_eq!(asking.authority.requests(NEW_ACCOUNT), 1, "the account is used again");
@@ -256,11 +258,11 @@ fn each_step_can_fail_and_the_certificate_in_use_stays() {
     }
     authority.mend();
     authority.resolve(DOMAIN, nowhere());
-    fails(&asking, "challenge", "could not verify acme.example.com: connection", &used);
+    fails(&asking, "challenge", "could not verify acme.example.com: unauthorized: Failed to connect", &used);
     authority.resolve(DOMAIN, authority.address);
     let orders = authority.requests(NEW_ORDER);
     let room = prlimit(process, Resource::Fsize, Rlimit { current: Some(0), maximum: None }).unwrap();
-    fails(&asking, "state", "cannot be written", &used);
+    fails(&asking, "state", "cannot write", &used);
     assert_eq!(authority.requests(NEW_ORDER), orders, "without a place for it, nothing is asked for");
     prlimit(process, Resource::Fsize, room).unwrap();
     assert!(asking.daemon.metric("hookgate_acme_failures", &[]).unwrap() >= 10.0);
@@ -309,6 +311,8 @@ fn an_account_that_the_authority_refuses_or_forgets_is_a_clear_failure_or_made_a
 fn an_authority_that_has_forgotten_the_account_gets_another() {
     let asking = Asking::start("\"certificateValidityPeriod\": 3600", |_| {});
     let first = asking.wait_other(&[]);
+    // It is used before it is kept.
+    asking.wait_attempts("ok", 1.0);
     let Asking { daemon, authority, environment } = asking;
     drop(daemon);
     drop(authority);

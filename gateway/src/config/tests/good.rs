@@ -168,9 +168,10 @@ fn our_certificate_comes_with_its_names_and_key() {
     let fixture = Fixture::new();
     let config = fixture.good(&minimal());
     let [certificate] = config.certificates.as_slice() else { panic!("{:?}", config.certificates) };
-    assert_eq!(certificate.chain.len(), 2);
-    assert_eq!(certificate.names, ["hooks.example.com", "*.example.net"]);
-    assert_eq!(certificate.chain_path, fixture.path("fullchain.pem"));
+    let files = certificate.of_files().unwrap();
+    assert_eq!(files.chain.len(), 2);
+    assert_eq!(files.names, ["hooks.example.com", "*.example.net"]);
+    assert_eq!(files.chain_path, fixture.path("fullchain.pem"));
     assert!(!format!("{config:?}").contains("BEGIN"), "a key must not show in logs");
 }
 
@@ -402,5 +403,5 @@ fn relative_paths_are_relative_to_the_file() {
     let text = minimal().replace("fullchain.pem", "../fullchain.pem").replace("privkey.pem", "../privkey.pem");
     fs::write(fixture.path("conf/hookgate.toml"), text).unwrap();
     let (config, _) = Config::load(&fixture.path("conf/hookgate.toml")).unwrap();
-    assert_eq!(config.certificates[0].chain_path, fixture.path("conf/../fullchain.pem"));
+    assert_eq!(config.certificates[0].of_files().unwrap().chain_path, fixture.path("conf/../fullchain.pem"));
 }

@@ -100,7 +100,7 @@ impl CertificateRecord {
         state.write(&certificate_name(order), &bytes(self))
     }
 
-    /// What it is for the order: the certificate for those of its names that it has, and whether it is just what is asked for.
+    /// What it is for the order: the certificate for those of its names that it has, and whether there is no need to ask for another.
     fn for_order(&self, order: &AcmeOrder, path: PathBuf) -> Option<Kept> {
         let decode = |text: &String| BASE64.decode(text.as_bytes()).ok().map(CertificateDer::from);
         let chain: Vec<CertificateDer<'static>> = self.chain.iter().map(decode).collect::<Option<_>>()?;
@@ -117,7 +117,7 @@ impl CertificateRecord {
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     pub(super) certificate: Arc<ServerCertificate>,
-    /// Whether it is for all the names, from this directory, and of this profile. If not, it serves until there is one that is.
+    /// Whether it has all the names, and is of this directory and profile. If not, it serves until there is one that is.
     pub(super) fits: bool,
 }
 

@@ -14,7 +14,7 @@ use super::failure::{Failure, Step};
 use super::order::{advice, obtain};
 use super::schedule::{Lifetime, backoff};
 use super::store::{CertificateRecord, Kept};
-use super::{Offer, Place, Proofs};
+use super::{Advised, Offer, Place, Proofs};
 use crate::config::ServerCertificate;
 use crate::metrics::acme as metrics;
 
@@ -164,20 +164,23 @@ async fn due(place: &Place) -> u64 {
         return without_advice;
     }
     let mut advised = place.advised.lock().await;
-    let (window, again) = match *advised {
-        Some((window, again)) if now() < again => (window, again),
-        _ => {
-            let outcome = advice(place, &kept.certificate).await.unwrap_or_else(|error| {
-                tracing::info!(names = place.order.domains.join(", "), %error, "the authority does not say when to renew; it is two thirds of the lifetime");
-                None
-            });
-            let (window, wait) = outcome.map_or((None, NO_ADVICE), |(window, again)| (Some(window), again));
-            let wait = wait.clamp(ADVICE.0, ADVICE.1);
-            (window, now() + wait.as_secs())
-        }
+    let known = match *advised {
+        Some(known) if now() < known.again => known,
+        _ => ask_for_advice(place, &kept.certificate).await,
     };
-    *advised = Some((window, again));
-    window.map_or(without_advice, |window| lifetime.renewal_in(window, place.luck))
+    *advised = Some(known);
+    known.window.map_or(without_advice, |window| lifetime.renewal_in(window, place.luck))
+}
+
+/// Asks the authority when to renew. If it does not answer, it is as if it had nothing to say.
+async fn ask_for_advice(place: &Place, certificate: &Arc<ServerCertificate>) -> Advised {
+    let outcome = advice(place, certificate).await.unwrap_or_else(|error| {
+        let names = place.order.domains.join(", ");
+        tracing::info!(names, %error, "the authority does not say when to renew; it is two thirds of the lifetime");
+        None
+    });
+    let (window, wait) = outcome.map_or((None, NO_ADVICE), |(window, again)| (Some(window), again));
+    Advised { window, again: now() + wait.clamp(ADVICE.0, ADVICE.1).as_secs() }
 }
 
 fn now() -> u64 {

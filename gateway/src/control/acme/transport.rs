@@ -159,7 +159,7 @@ mod tests {
         };
         assert_eq!(check(&with(r#""https://a.example/n""#)), Ok(()));
         for nonce in [r#""""#, r#""/n""#, r#""http://a.example/n""#, r#""https://a b/""#, "7", "null"] {
-            let error = check(&with(nonce)).unwrap_err();
+            let error = check(&with(nonce)).expect_err("it is no directory");
             assert!(error.contains("no directory of an ACME server") && error.contains("newNonce"), "{nonce}: {error}");
         }
         assert!(check("<html>").is_err());
