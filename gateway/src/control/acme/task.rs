@@ -106,7 +106,10 @@ fn log_success(place: &Place, certificate: &ServerCertificate) {
     let until = certificate.validity().map_or(0, |(_, until)| until);
     let until = crate::config::day_of(until);
     tracing::info!(names, %until, "a new certificate is in use");
-    if let Some(root) = certificate.private_root() {
+    // With a ca_file the authority is the operator's own.
+    if place.order.directory.roots.is_none()
+        && let Some(root) = certificate.private_root()
+    {
         tracing::warn!(names, %root, "no public root vouches for the certificate: senders that trust public roots alone refuse it");
     }
 }
