@@ -115,6 +115,8 @@ pub struct Record<'a> {
     pub route: Option<&'a str>,
     /// The method of the request.
     pub method: Option<&'a str>,
+    /// The version of HTTP: `1.0`, `1.1` or `2`.
+    pub http_version: Option<&'a str>,
     /// The path of the request, without its query.
     pub path: Option<&'a str>,
     /// Address and port of the peer.
@@ -162,6 +164,7 @@ macro_rules! event {
             proof = known(record.proof),
             route = record.route,
             method = record.method.map(|method| beginning(method, MAXIMUM_METHOD_BYTES)),
+            http_version = record.http_version,
             path = record.path.map(|path| beginning(path, MAXIMUM_PATH_BYTES)),
             peer = record.peer,
             proxy = record.proxy,
@@ -197,6 +200,7 @@ impl<'a> Record<'a> {
             proof: "",
             route: None,
             method: None,
+            http_version: None,
             path: None,
             peer,
             proxy: None,

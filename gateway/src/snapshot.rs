@@ -185,6 +185,7 @@ impl Snapshot {
     pub fn build(config: Config, generation: u64, lasting: Lasting) -> Result<Self, SnapshotError> {
         let Config {
             proxies,
+            http2,
             certificates,
             providers,
             sources,
@@ -227,7 +228,7 @@ impl Snapshot {
         let tickets = tickets.map(|secrets| scopes.shared_keys(&secrets, &identity, &tls));
         let certificates = Arc::new(server_certificates(&certificates)?);
         let resolver = Arc::<Certificates>::clone(&certificates);
-        let shared = Arc::new(SharedTls::new(resolver, tls.policy, &tls.key_exchange, tickets.clone())?);
+        let shared = Arc::new(SharedTls::new(resolver, tls.policy, &tls.key_exchange, tickets.clone(), http2)?);
         let challenges = shared.challenges(&challenges)?;
         let sites = scopes.sites(&identity, &shared)?;
         let routes = Arc::new(RouteTable::new(routes.into()));

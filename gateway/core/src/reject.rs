@@ -305,6 +305,12 @@ rejects! {
     /// The head is longer than `max_head_bytes` or has more than `max_headers` fields. Peer: send less. Operator: raise the
     /// limit.
     HeadTooLarge => "head_too_large", 431, InternalError, Peer, "The request head is too large", detail;
+    /// HTTP/2: the peer opened more streams at once than the settings of the connection say, and this one was reset (`REFUSED_STREAM`). Peer: wait
+    /// for the settings before the second request, and send the refused one again.
+    StreamLimit => "stream_limit", 429, InternalError, Peer, "Too many streams at once", detail;
+    /// HTTP/2: the peer sent too many frames that are no request (pings, settings, resets), and was sent away (`ENHANCE_YOUR_CALM`). Peer: cancel
+    /// fewer requests, and ping less often.
+    FrameFlood => "frame_flood", 429, InternalError, Peer, "Too many frames that are no request", detail;
     /// The host of the request is not the server name of the connection. Peer: open a connection for each host.
     Misdirected => "misdirected", 421, UnrecognisedName, Peer, "The host is not the server name of this connection", detail;
     // route

@@ -1,6 +1,6 @@
 //! Deadlines: one sweep per worker, which shuts down the sockets that waited too long.
 //!
-//! Owns the worker's coarse clock and one entry per socket. The kernel may hold the buffer of an operation, so a time-out never
+//! Owns the worker's coarse clock and one entry per socket, or per task that has a deadline without a socket of its own. The kernel may hold the buffer of an operation, so a time-out never
 //! drops a future: the sweep shuts the socket down, the operation completes with an end of stream, and the owner of the socket asks
 //! [`Deadline::is_overdue`] why. Must not know what a socket waits for: an entry is a duration, the directions to shut down, what the peer
 //! must take meanwhile, and whether the socket may be evicted.
@@ -65,7 +65,8 @@ impl Timer {
 }
 
 struct Entry {
-    descriptor: Rc<OwnedFd>,
+    /// `None` of a task.
+    descriptor: Option<Rc<OwnedFd>>,
     shutdown: Cell<Shutdown>,
     evictable: Cell<bool>,
     due: Cell<Due>,
@@ -73,6 +74,8 @@ struct Entry {
     draining: Cell<Draining>,
     /// The task to wake when the peer has been silent, and when that is, in milliseconds since the sweep was made.
     silence: RefCell<Option<(u64, Waker)>>,
+    /// The task to wake when the timer has run out.
+    task: RefCell<Option<Waker>>,
 }
 
 /// When the current wait has lasted too long. Times in milliseconds, as the sweep counts them.
@@ -101,7 +104,7 @@ impl Entry {
         let mut draining = self.draining.get();
         if draining.least_taken > 0 {
             draining.limit_ms = limit_ms;
-            draining.taken = acknowledged(&self.descriptor).unwrap_or(0);
+            draining.taken = self.acknowledged().unwrap_or(0);
             self.draining.set(draining);
         }
         self.due.set(Due::At(now.saturating_add(limit_ms)));
@@ -111,20 +114,35 @@ impl Entry {
     fn begins_anew(&self, now: u64) -> bool {
         let Draining { least_taken, limit_ms, taken } = self.draining.get();
         let is_enough = |acknowledged: u64| acknowledged.saturating_sub(taken) >= u64::from(least_taken);
-        if least_taken == 0 || !acknowledged(&self.descriptor).is_some_and(is_enough) {
+        if least_taken == 0 || !self.acknowledged().is_some_and(is_enough) {
             return false;
         }
         self.begin(now, limit_ms);
         true
     }
 
+    /// Bytes that the peer has acknowledged, if there is one that tells.
+    fn acknowledged(&self) -> Option<u64> {
+        acknowledged(self.descriptor.as_ref()?)
+    }
+
     fn shut_down(&self) {
-        // The peer may be gone already; then there is nothing to shut down.
-        let _ = rustix::net::shutdown(&*self.descriptor, self.shutdown.get());
+        self.end(self.shutdown.get());
+        let task = self.task.take();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    fn end(&self, directions: Shutdown) {
+        if let Some(descriptor) = &self.descriptor {
+            // The peer may be gone already; then there is nothing to shut down.
+            let _ = rustix::net::shutdown(&**descriptor, directions);
+        }
     }
 }
 
-/// The deadline of one socket. Dropping it removes the socket from the sweep.
+/// The deadline of one socket, or of one task. Dropping it removes that from the sweep.
 pub struct Deadline {
     entry: Rc<Entry>,
     sweep: Rc<Sweep>,
@@ -149,6 +167,19 @@ impl Deadline {
     /// Whether the current timer has run out, so that the sweep has shut the socket down.
     pub fn is_overdue(&self) -> bool {
         self.entry.overdue.get()
+    }
+
+    /// Ready once the current timer has run out. For tasks: the owner of a socket sees its end of stream.
+    pub fn poll_overdue(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.is_overdue() {
+            return Poll::Ready(());
+        }
+        let mut task = self.entry.task.borrow_mut();
+        match &mut *task {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => *task = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 
     /// Ready once the peer has been silent for [`SILENCE`] since the first call, or up to [`SWEEP_INTERVAL`] less. Call it only
@@ -202,14 +233,25 @@ impl Sweep {
 
     /// Watches a socket from now on.
     pub fn watch(self: &Rc<Self>, descriptor: &Rc<OwnedFd>, timer: Timer) -> Deadline {
+        self.add(Some(Rc::clone(descriptor)), timer)
+    }
+
+    /// Watches a task from now on, which waits by [`Deadline::poll_overdue`]. When its timer runs out, nothing is shut down, and nothing it
+    /// takes begins a [`Timer::draining`] anew.
+    pub fn watch_task(self: &Rc<Self>, timer: Timer) -> Deadline {
+        self.add(None, timer)
+    }
+
+    fn add(self: &Rc<Self>, descriptor: Option<Rc<OwnedFd>>, timer: Timer) -> Deadline {
         let entry = Rc::new(Entry {
-            descriptor: Rc::clone(descriptor),
+            descriptor,
             shutdown: Cell::new(timer.shutdown),
             evictable: Cell::new(false),
             due: Cell::new(Due::Never),
             overdue: Cell::new(false),
             draining: Cell::default(),
             silence: RefCell::new(None),
+            task: RefCell::new(None),
         });
         self.entries.borrow_mut().push(Rc::downgrade(&entry));
         let deadline = Deadline { entry, sweep: Rc::clone(self) };
@@ -268,7 +310,7 @@ impl Sweep {
     /// Shuts down every socket in both directions: the end of a drain that took too long.
     pub fn shut_down_everything(&self) {
         for entry in self.entries.borrow().iter().filter_map(Weak::upgrade) {
-            let _ = rustix::net::shutdown(&*entry.descriptor, Shutdown::Both);
+            entry.end(Shutdown::Both);
         }
     }
 
@@ -399,6 +441,20 @@ mod tests {
         let _busy = sweep.watch(&first, Timer::unbounded());
         let rounds = [(); 3].map(|()| sweep.evict(1));
         assert_eq!(rounds, [1, 1, 0]);
+    }
+
+    #[test]
+    fn a_task_is_woken_when_it_is_overdue() {
+        let sweep = Sweep::new();
+        let deadline = sweep.watch_task(Timer::draining(Duration::ZERO, 1));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(deadline.poll_overdue(&mut context).is_pending());
+        sweep.run();
+        sweep.run();
+        assert!(deadline.entry.task.borrow().is_none(), "woken");
+        assert!(deadline.poll_overdue(&mut context).is_ready());
+        deadline.set(Timer::unbounded());
+        assert!(deadline.poll_overdue(&mut context).is_pending());
     }
 
     #[test]

@@ -36,8 +36,8 @@ const FIXED: [&str; 8] = [
     "limits.replay_entries",
 ];
 
-/// What a reload changes, although it is below an entry of [`FIXED`].
-const RELOADED: &str = "listen.proxy_protocol.";
+/// What a reload changes, although it is below entries of [`FIXED`].
+const RELOADED: [&str; 2] = ["listen.http2", "listen.proxy_protocol."];
 
 /// The owner of an entry: an element of an array of tables, by its name, or a section.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -292,7 +292,8 @@ fn items(owner: &Owner, old: &BTreeMap<String, Entry>, new: &BTreeMap<String, En
             Owner::Element(name) if item.is_empty() => name.clone(),
             Owner::Element(name) => format!("{name}: {item}"),
         };
-        let fixed = FIXED.iter().any(|fixed| subject.starts_with(fixed)) && !subject.starts_with(RELOADED);
+        let fixed = FIXED.iter().any(|fixed| subject.starts_with(fixed))
+            && !RELOADED.iter().any(|key| subject.starts_with(key));
         let suffix = if fixed { " (needs a restart)" } else { "" };
         changes.push(Change(format!("{subject}{what}{suffix}")));
     }

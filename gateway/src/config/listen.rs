@@ -62,6 +62,7 @@ pub(super) struct RawListen {
     backlog: Option<Spanned<i64>>,
     #[serde(default, deserialize_with = "document::table")]
     proxy_protocol: Option<Spanned<RawProxyProtocol>>,
+    http2: Option<bool>,
 }
 
 /// `proxy_protocol` as written.
@@ -126,6 +127,11 @@ pub(super) fn proxies(raw: Option<&Spanned<RawListen>>, report: &mut Report<'_>)
         report.warn(from, WarningKind::AnyProxy { range });
     }
     ranges
+}
+
+/// Whether HTTP/2 is offered. Nobody who was refused before is admitted by it, so a reload that turns it on does not demand less.
+pub(super) fn http2(raw: Option<&Spanned<RawListen>>) -> bool {
+    raw.and_then(|raw| raw.get_ref().http2).unwrap_or(false)
 }
 
 fn parse_addresses(raw: &Spanned<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<SocketAddr> {

@@ -130,6 +130,8 @@ pub struct Config {
     pub listen: Listen,
     /// `proxy_protocol` of `[listen]`: the ranges of the proxies that convey the address of a peer. Empty without the key.
     pub proxies: Ranges,
+    /// `http2` of `[listen]`: whether peers may choose HTTP/2.
+    pub http2: bool,
     /// `[[certificate]]`. The first is the default. Empty only if there are no providers and no routes.
     pub certificates: Vec<Certificate>,
     /// `[[provider]]`, in the order of the file: [`ProviderId`](hookgate_core::identity::ProviderId) is the index.
@@ -311,6 +313,7 @@ impl Config {
         let raw_providers = elements(raw.provider.as_ref());
         let raw_routes = elements(raw.route.as_ref());
         let proxies = listen::proxies(raw.listen.as_ref(), &mut report);
+        let http2 = listen::http2(raw.listen.as_ref());
         let listen = listen::listen(raw.listen, &mut report);
         let certificates = certificate::certificates(raw_certificates, &mut report);
         let mut key_sources = KeySources::new(elements(raw.key_source.as_ref()), &mut report);
@@ -403,6 +406,7 @@ impl Config {
         let config = listen.map(|listen| Self {
             listen,
             proxies: Ranges::new(&proxies),
+            http2,
             certificates,
             providers,
             sources,

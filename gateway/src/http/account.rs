@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hyper::header::HeaderValue;
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, StatusCode};
+use hyper::{Method, Request, StatusCode, Version};
 
 use super::connection::{Connection, Standing};
 use crate::access::{Outcome, Record};
@@ -29,6 +29,7 @@ pub(super) struct Account {
     /// When the head was complete.
     began: Instant,
     method: Method,
+    version: Version,
     /// The target with its query, of which the log has the path alone.
     target: Option<PathAndQuery>,
     /// The route that was found.
@@ -61,12 +62,13 @@ pub(super) struct Account {
 }
 
 impl Account {
-    fn new(request_id: HeaderValue, method: Method, target: Option<PathAndQuery>) -> Self {
+    fn new<B>(request_id: HeaderValue, request: &Request<B>) -> Self {
         Self {
             request_id,
             began: Instant::now(),
-            method,
-            target,
+            method: request.method().clone(),
+            version: request.version(),
+            target: request.uri().path_and_query().cloned(),
             route: None,
             provider: None,
             claimed: None,
@@ -103,12 +105,12 @@ impl Account {
 
 impl Connection {
     /// Begins the account of a request, whose head is complete. Returns its id.
-    pub(super) fn open_account(&self, method: &Method, target: Option<&PathAndQuery>) -> HeaderValue {
+    pub(super) fn open_account<B>(&self, request: &Request<B>) -> HeaderValue {
         // A peer may send its next request before the kernel had the last answer.
         self.close_account(Outcome::Answered);
         let request_id = self.server.context.request_id();
         self.has_served.set(true);
-        let account = Account::new(request_id.clone(), method.clone(), target.cloned());
+        let account = Account::new(request_id.clone(), request);
         self.account.replace(Some(account));
         request_id
     }
@@ -290,6 +292,7 @@ impl Connection {
             proof: account.proof,
             route: account.route.map(|id| &*snapshot.routes.route(id).name),
             method: Some(account.method.as_str()),
+            http_version: http_version(account.version),
             path: account.target.as_ref().filter(|_| rules.path).map(PathAndQuery::path),
             request_id: account.request_id.to_str().ok(),
             bytes_in: Some(account.bytes_in),
@@ -327,6 +330,16 @@ fn profile(standing: &Standing, provider: Option<ProviderId>) -> Option<&str> {
     let found = chain.matched(provider.or_else(|| standing.provider())?)?;
     let profiles = &standing.snapshot.identity.provider(found.provider).profiles;
     Some(&profiles.get(usize::from(found.profile))?.name)
+}
+
+/// As the log has it.
+fn http_version(version: Version) -> Option<&'static str> {
+    match version {
+        Version::HTTP_10 => Some("1.0"),
+        Version::HTTP_11 => Some("1.1"),
+        Version::HTTP_2 => Some("2"),
+        _ => None,
+    }
 }
 
 /// The labels of metrics about a request.

@@ -51,6 +51,11 @@ impl AnswerBody {
         Self { content, connection: Rc::clone(connection) }
     }
 
+    /// Whether it waits until the kernel has what came of it.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self.content, Content::Cut { .. })
+    }
+
     fn broke_off(&self, error: &HandlerBodyError) {
         self.connection.cut(Refusal::new(error.reject(), format!("{error}; the connection to the peer was cut.")));
     }

@@ -9,10 +9,10 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use super::connection::Connection;
 use super::exchange::Exchange;
+use super::request_body::{BodyError, RequestBody};
 use hookgate_core::limits::Limits;
 use hookgate_core::reject::{Refusal, Reject};
 
@@ -164,7 +164,7 @@ impl Pieces {
 /// framing is broken, or why a stranger gave way to others.
 pub(super) async fn read_body(
     connection: &Rc<Connection>,
-    mut body: Incoming,
+    mut body: RequestBody,
     (limits, most): (&Limits, usize),
     source: Source,
 ) -> Result<Complete, Refusal> {
@@ -201,7 +201,7 @@ const MAX_UNADMITTED_BODY_BYTES: usize = 256 * 1024;
 /// Reads the body of a peer that is not admitted. Every byte counts when it is received, among those of strangers (`max_unadmitted_bytes`);
 /// nothing is reserved for what the peer announces. `None` if the body is broken, or longer than `most` bytes (`max_body_bytes` of the route) or than
 /// what is read of such a peer.
-pub(super) async fn read_unadmitted_body(connection: &Connection, mut body: Incoming, most: usize) -> Option<Bytes> {
+pub(super) async fn read_unadmitted_body(connection: &Connection, mut body: RequestBody, most: usize) -> Option<Bytes> {
     let most = most.min(MAX_UNADMITTED_BODY_BYTES);
     let fits = |total: usize| total <= most;
     if !fits(usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)) {
@@ -220,7 +220,7 @@ pub(super) async fn read_unadmitted_body(connection: &Connection, mut body: Inco
     Some(pieces.into_bytes())
 }
 
-fn broken(exchange: &Exchange, error: &hyper::Error) -> Refusal {
+fn broken(exchange: &Exchange, error: &BodyError) -> Refusal {
     if let Some(refusal) = exchange.tell_eviction() {
         return refusal;
     }

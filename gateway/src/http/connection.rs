@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
@@ -19,6 +20,7 @@ use super::account::Account;
 use super::answer::AnswerBody;
 use super::ending::{Ending, Linger, Outcome, ending};
 use super::exchange::{Exchange, ExchangeStream};
+use super::request_body::RequestBody;
 use super::{problem, request};
 use crate::access::{Outcome as Event, Tls};
 use crate::proxy::Origin;
@@ -53,7 +55,7 @@ pub struct Peer {
     pub is_judged_by_request: bool,
 }
 
-/// A connection, as its requests see it.
+/// A connection, as its requests see it. Each stream of HTTP/2 has one of its own, with what the streams share.
 pub(super) struct Connection {
     pub(super) server: Rc<Server>,
     pub(super) origin: Origin,
@@ -102,25 +104,12 @@ impl Standing {
     }
 }
 
-/// Serves requests on `stream` until either side ends it.
+/// Serves requests of HTTP/1 on `stream` until either side ends it.
 pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadline: Deadline) {
     let limits = peer.snapshot.limits;
     let slack = if peer.stranger.is_some() { REFUSED_BUFFER_SLACK } else { BUFFER_SLACK };
-    let exchange = Exchange::new(deadline, limits, peer.stranger, peer.is_judged_by_request);
-    let connection = Rc::new(Connection {
-        server,
-        origin: peer.origin,
-        peer: OnceCell::new(),
-        proxy: OnceCell::new(),
-        address_field: address_field(peer.origin.address().ip()),
-        server_name: peer.server_name,
-        tls: peer.tls,
-        standing: RefCell::new(Standing { snapshot: peer.snapshot, verdict: peer.verdict }),
-        exchange: Rc::clone(&exchange),
-        streamed: RefCell::default(),
-        account: RefCell::default(),
-        has_served: Cell::new(false),
-    });
+    let connection = Connection::new(server, peer, deadline);
+    let exchange = Rc::clone(&connection.exchange);
     let mut builder = http1::Builder::new();
     builder
         // A peer that has shut down its sending direction still gets its answer.
@@ -130,7 +119,9 @@ pub async fn serve(server: Rc<Server>, mut stream: TlsStream, peer: Peer, deadli
         .max_buf_size(limits.max_head_bytes + slack);
     let service = {
         let connection = Rc::clone(&connection);
-        service_fn(move |request| Box::pin(request::handle(Rc::clone(&connection), request)))
+        service_fn(move |request: Request<Incoming>| {
+            Box::pin(request::answer(Rc::clone(&connection), request.map(RequestBody::Http1)))
+        })
     };
     let mut unread = Bytes::new();
     loop {
@@ -221,7 +212,7 @@ async fn end(connection: &Connection, mut stream: TlsStream, outcome: Outcome) {
 
 /// Sends `close_notify` and the end of the stream, and discards for a while what the peer still sends. A sender that writes its whole
 /// request before it reads would otherwise see a reset in place of the answer.
-async fn linger(connection: &Connection, mut stream: TlsStream) {
+pub(super) async fn linger(connection: &Connection, mut stream: TlsStream) {
     let exchange = &connection.exchange;
     exchange.end();
     if stream.close().await.is_err() {
@@ -239,9 +230,48 @@ async fn linger(connection: &Connection, mut stream: TlsStream) {
 }
 
 impl Connection {
+    /// After the handshake of `peer`, whose first request is due.
+    pub(super) fn new(server: Rc<Server>, peer: Peer, deadline: Deadline) -> Rc<Self> {
+        let limits = peer.snapshot.limits;
+        Rc::new(Self {
+            server,
+            origin: peer.origin,
+            peer: OnceCell::new(),
+            proxy: OnceCell::new(),
+            address_field: address_field(peer.origin.address().ip()),
+            server_name: peer.server_name,
+            tls: peer.tls,
+            standing: RefCell::new(Standing { snapshot: peer.snapshot, verdict: peer.verdict }),
+            exchange: Exchange::new(deadline, limits, peer.stranger, peer.is_judged_by_request),
+            streamed: RefCell::default(),
+            account: RefCell::default(),
+            has_served: Cell::new(false),
+        })
+    }
+
+    /// For a request that begins now on a stream of this connection of HTTP/2. Its verdict is that of the connection, renewed as for a request of
+    /// HTTP/1; what a reload changes later does not concern it.
+    pub(super) fn stream(&self, deadline: Deadline) -> Rc<Self> {
+        self.has_served.set(true);
+        Rc::new(Self {
+            server: Rc::clone(&self.server),
+            origin: self.origin,
+            peer: self.peer.clone(),
+            proxy: self.proxy.clone(),
+            address_field: self.address_field.clone(),
+            server_name: self.server_name.clone(),
+            tls: self.tls,
+            standing: RefCell::new(self.current_standing()),
+            exchange: Exchange::of_stream(&self.exchange, deadline),
+            streamed: RefCell::default(),
+            account: RefCell::default(),
+            has_served: Cell::new(false),
+        })
+    }
+
     /// hyper asks for no more of an answer while the peer takes nothing. Then the handler is not waited for either; and if the peer is
     /// slow, its answer is taken from the handler all the same.
-    fn take_ahead(&self, context: &mut Context<'_>) {
+    pub(super) fn take_ahead(&self, context: &mut Context<'_>) {
         if !self.exchange.stage().is_stalled() {
             return;
         }

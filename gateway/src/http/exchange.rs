@@ -17,7 +17,7 @@ use hookgate_io::sweep::{Deadline, Timer};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::connection::Connection;
-use super::stage::Stage;
+use super::stage::{Stage, draining, least_taken};
 use crate::access::Outcome;
 use crate::strangers::Stranger;
 use crate::tls::stream::TlsStream;
@@ -38,6 +38,10 @@ pub(super) struct Exchange {
     proven: Cell<bool>,
     /// The refusal of an evicted stranger was counted.
     told: Cell<bool>,
+    /// Of a stream of HTTP/2: the exchange of its connection, which knows the peer.
+    connection: Option<Rc<Exchange>>,
+    /// Of a stream: bytes that the peer has made room for since its timer began.
+    taken: Cell<u32>,
     /// Bytes that a stranger has sent, and those of them that belong to earlier requests, whose memory was freed.
     read: Cell<u64>,
     freed: Cell<u64>,
@@ -53,40 +57,67 @@ impl Exchange {
         is_judged_by_request: bool,
     ) -> Rc<Self> {
         deadline.set(Stage::first_timer(&limits));
-        Rc::new(Self {
+        Rc::new(Self { stranger: RefCell::new(stranger), is_judged_by_request, ..Self::at_first(deadline, limits) })
+    }
+
+    /// For a request that begins on a stream of `connection`. `deadline` is that of a task: when its time is over, the stream ends, and not the
+    /// connection.
+    pub(super) fn of_stream(connection: &Rc<Self>, deadline: Deadline) -> Rc<Self> {
+        Rc::new(Self { connection: Some(Rc::clone(connection)), ..Self::at_first(deadline, connection.limits) })
+    }
+
+    /// Of an admitted peer.
+    fn at_first(deadline: Deadline, limits: Limits) -> Self {
+        Self {
             deadline,
             limits,
             stage: Cell::new(Stage::First),
             flushes: Cell::new(0),
             slow: Cell::new(false),
-            stranger: RefCell::new(stranger),
-            is_judged_by_request,
+            stranger: RefCell::new(None),
+            is_judged_by_request: false,
             proven: Cell::new(false),
             told: Cell::new(false),
+            connection: None,
+            taken: Cell::new(0),
             read: Cell::new(0),
             freed: Cell::new(0),
-        })
+        }
+    }
+
+    /// Whether it is that of a stream, and others of the connection go on without it.
+    pub(super) fn is_stream(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// The exchange that knows the peer.
+    fn of_peer(&self) -> &Self {
+        self.connection.as_deref().unwrap_or(self)
     }
 
     /// Whether the peer gave way to others.
     pub(super) fn is_evicted(&self) -> bool {
-        self.stranger.borrow().as_ref().is_some_and(|stranger| stranger.evicted().is_some())
+        let this = self.of_peer();
+        this.stranger.borrow().as_ref().is_some_and(|stranger| stranger.evicted().is_some())
     }
 
     /// Why the peer gave way to others, if it did. Only once, so that it is counted once.
     pub(super) fn tell_eviction(&self) -> Option<Refusal> {
-        let eviction = self.stranger.borrow().as_ref().and_then(Stranger::evicted)?;
-        (!self.told.replace(true)).then(|| eviction.refusal())
+        let this = self.of_peer();
+        let eviction = this.stranger.borrow().as_ref().and_then(Stranger::evicted)?;
+        (!this.told.replace(true)).then(|| eviction.refusal())
     }
 
     /// Whether the peer is a stranger.
     pub(super) fn is_stranger(&self) -> bool {
-        self.stranger.borrow().is_some()
+        let this = self.of_peer();
+        this.stranger.borrow().is_some()
     }
 
     /// Whether a request has proven the peer.
     pub(super) fn is_proven(&self) -> bool {
-        self.proven.get()
+        let this = self.of_peer();
+        this.proven.get()
     }
 
     /// A request of a peer without an admitted certificate has proven itself: the peer is no stranger any more.
@@ -95,13 +126,14 @@ impl Exchange {
     ///
     /// It gave way to others before.
     pub(super) fn admit(&self) -> Result<(), Refusal> {
-        let eviction = self.stranger.borrow().as_ref().and_then(Stranger::evicted);
+        let this = self.of_peer();
+        let eviction = this.stranger.borrow().as_ref().and_then(Stranger::evicted);
         if let Some(eviction) = eviction {
-            self.told.set(true);
+            this.told.set(true);
             return Err(eviction.refusal());
         }
-        self.proven.set(true);
-        if let Some(stranger) = self.stranger.take() {
+        this.proven.set(true);
+        if let Some(stranger) = this.stranger.take() {
             stranger.admitted(self.deadline.coarse());
         }
         Ok(())
@@ -109,20 +141,27 @@ impl Exchange {
 
     /// A request of a stranger that might have proven it did not: its source is blamed.
     pub(super) fn blame(&self) {
-        if let Some(stranger) = &*self.stranger.borrow()
-            && self.is_judged_by_request
+        let this = self.of_peer();
+        if let Some(stranger) = &*this.stranger.borrow()
+            && this.is_judged_by_request
         {
             stranger.failed(self.deadline.coarse());
         }
     }
 
     /// A stranger sent `read` bytes in all. Those of an admitted peer are not counted.
-    fn count(&self, read: u64) {
+    pub(super) fn count(&self, read: u64) {
         if let Some(stranger) = &*self.stranger.borrow() {
             self.read.set(read);
             let read = usize::try_from(read.saturating_sub(self.freed.get())).unwrap_or(usize::MAX / 8);
             stranger.sent(read);
         }
+    }
+
+    /// What a stranger has sent until now was freed with its request.
+    pub(super) fn forget_read(&self) {
+        self.freed.set(self.read.get());
+        self.count(self.read.get());
     }
 
     /// The current stage.
@@ -167,7 +206,7 @@ impl Exchange {
 
     /// How often the kernel has taken everything that hyper had written.
     pub(super) fn flushes(&self) -> u32 {
-        self.flushes.get()
+        self.of_peer().flushes.get()
     }
 
     /// Ready once no request is in progress and the peer has been silent for a while.
@@ -200,9 +239,7 @@ impl Exchange {
         self.step(before.flushed(&self.limits));
         let after = self.stage.get();
         if after == Stage::Idle && before != Stage::Idle {
-            // What the request took was freed with it.
-            self.freed.set(self.read.get());
-            self.count(self.read.get());
+            self.forget_read();
         }
         matches!(after, Stage::Idle | Stage::Answered) && after != before
     }
@@ -218,6 +255,49 @@ impl Exchange {
             self.stage.set(stage);
         }
         held_back.is_some()
+    }
+
+    /// Replaces the timer of a connection whose streams have the stages.
+    pub(super) fn set_timer(&self, timer: Timer) {
+        self.deadline.set(timer);
+    }
+
+    /// The kernel has everything that was written for the streams of this connection.
+    pub(super) fn all_flushed(&self) {
+        self.flushes.set(self.flushes.get().wrapping_add(1));
+    }
+
+    /// Ready once the stage of this stream has taken too long.
+    pub(super) fn poll_overdue(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.deadline.poll_overdue(context)
+    }
+
+    /// There is an answer to send on this stream, and no room for it: the peer has not opened its window, or others of the connection are before it.
+    pub(super) fn has_no_room(&self) {
+        self.blocked();
+    }
+
+    /// There is room for `count` bytes of the answer. Few of them win the peer no time.
+    pub(super) fn has_room(&self, count: usize) {
+        let taken = self.taken.get().saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        self.taken.set(taken);
+        if taken >= least_taken(&self.limits) {
+            self.keeps_up();
+        }
+    }
+
+    /// The peer has made room for all that there was of the answer.
+    pub(super) fn keeps_up(&self) {
+        self.taken.set(0);
+        self.slow.set(false);
+        if self.stage.get().is_stalled() {
+            self.step(self.stage.get().flushed(&self.limits));
+        }
+    }
+
+    /// The wait for room on this stream begins again, because its peer is not at fault.
+    pub(super) fn wait_again(&self) {
+        self.deadline.set(draining(&self.limits));
     }
 
     fn step(&self, (stage, timer): (Stage, Option<Timer>)) {

@@ -6,11 +6,12 @@ use std::borrow::Cow;
 
 use http_body::Body;
 use hyper::Version;
-use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderMap, TRANSFER_ENCODING};
+use hyper::header::{COOKIE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 
+use super::request_body::RequestBody;
+use hookgate_core::limits::Limits;
 use hookgate_core::reject::{Refusal, Reject};
 
 /// The host that the request is for, in lower case, without port and trailing dot; empty if an HTTP/1.0 request names none. Usually it
@@ -83,13 +84,42 @@ pub fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refu
     }
 }
 
+/// What h2 leaves to its users: the number of fields, one statement about the host, and one field of cookies, which is what a handler can
+/// read (RFC 9113, section 8.2.3).
+///
+/// # Errors
+///
+/// `head_too_large`, or `malformed_request` if `:authority` and Host differ (RFC 9113, section 8.3.1).
+pub(super) fn complete_stream_head(head: &mut Parts, limits: &Limits) -> Result<(), Refusal> {
+    if head.headers.len() > limits.max_headers {
+        let detail = format!("The request has more than {} fields (max_headers).", limits.max_headers);
+        return Err(Refusal::new(Reject::HeadTooLarge, detail));
+    }
+    if let (Some(authority), Some(field)) = (head.uri.authority(), head.headers.get(HOST))
+        && !authority.as_str().as_bytes().eq_ignore_ascii_case(field.as_bytes())
+    {
+        let detail = "The field Host is another than :authority (RFC 9113, section 8.3.1).";
+        return Err(Refusal::new(Reject::MalformedRequest, detail));
+    }
+    let crumbs = head.headers.get_all(COOKIE);
+    if crumbs.iter().nth(1).is_some() {
+        let crumbs: Vec<&[u8]> = crumbs.iter().map(HeaderValue::as_bytes).collect();
+        // Of values of fields and what separates cookies, so it is one.
+        if let Ok(cookies) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+            head.headers.insert(COOKIE, cookies);
+        }
+    }
+    Ok(())
+}
+
 /// hyper undoes `chunked`, and ignores what comes before it; a handler would take a body that is still coded for the body itself.
 ///
 /// # Errors
 ///
 /// `transfer_coding_unknown`, or `malformed_request` if `chunked` is applied twice.
-pub(super) fn check_coding(headers: &HeaderMap, body: &Incoming) -> Result<(), Refusal> {
-    if body.size_hint().exact().is_some() {
+pub(super) fn check_coding(headers: &HeaderMap, body: &RequestBody) -> Result<(), Refusal> {
+    // HTTP/2 has no transfer codings, and h2 refuses the field (RFC 9113, section 8.2.2).
+    if body.size_hint().exact().is_some() || matches!(body, RequestBody::Http2(_)) {
         return Ok(());
     }
     let fields = headers.get_all(TRANSFER_ENCODING).iter();

@@ -9,13 +9,16 @@ mod account;
 mod answer;
 mod body;
 pub mod connection;
+mod date;
 mod durable;
 mod ending;
 mod exchange;
 mod fleet;
 mod head;
+pub mod multiplex;
 pub mod problem;
 mod request;
+mod request_body;
 mod stage;
 mod suspicion;
 mod uncertified;
@@ -25,6 +28,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use self::body::Buffers;
+use self::date::DateField;
 use crate::context::WorkerContext;
 pub use crate::upstream::Places;
 use crate::upstream::Upstream;
@@ -39,13 +43,15 @@ pub struct Server {
     upstream: Upstream,
     /// The request bodies in memory, without those of strangers.
     buffers: Buffers,
+    /// The field Date of answers, which HTTP/2 does not add by itself.
+    date: DateField,
 }
 
 impl Server {
     /// Without connections. All workers share `places`.
     pub fn new(context: Rc<WorkerContext>, places: Arc<Places>) -> Rc<Self> {
         let upstream = Upstream::new(context.backend(), Rc::clone(&context.sweep), places);
-        Rc::new(Self { context, upstream, buffers: Buffers::default() })
+        Rc::new(Self { context, upstream, buffers: Buffers::default(), date: DateField::default() })
     }
 
     /// The worker's context.

@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
@@ -19,7 +18,8 @@ use rustls_pki_types::UnixTime;
 use super::answer::AnswerBody;
 use super::body::{self, read_body};
 use super::connection::{Connection, Standing};
-use super::head::{check_coding, check_direction, requested_host};
+use super::head::{check_coding, check_direction, complete_stream_head, requested_host};
+use super::request_body::RequestBody;
 use super::uncertified::Uncertified;
 use super::verdicts::{check_source, missed};
 use super::{durable, fleet, problem, suspicion};
@@ -34,12 +34,12 @@ use hookgate_core::reject::{Refusal, Reject};
 use hookgate_core::route::{Miss, Route, RouteId};
 
 /// Answers one request. Never fails: an error is an answer.
-pub(super) async fn handle(
+pub(super) async fn answer(
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     connection.exchange.head_complete();
-    let request_id = connection.open_account(request.method(), request.uri().path_and_query());
+    let request_id = connection.open_account(&request);
     let outcome = process(&connection, request, &request_id).await;
     let response = match outcome {
         Ok(Answer::OfHandler(response)) => accepted(&connection, response, request_id),
@@ -77,7 +77,8 @@ fn refused(connection: &Rc<Connection>, failure: Failure, request_id: &HeaderVal
         connection.exchange.leave_body_unread();
     }
     // A peer without an admitted certificate that has proven an earlier request keeps its connection.
-    let close = is_unproven(connection) || !body_read || connection.server.context.is_draining();
+    let cannot_go_on = !body_read && !connection.exchange.is_stream();
+    let close = is_unproven(connection) || cannot_go_on || connection.server.context.is_draining();
     let types = connection.standing.borrow().snapshot.problem_types.clone();
     let response = problem::response(&refusal, request_id, &types, &allow, close);
     connection.refused(refusal);
@@ -108,7 +109,7 @@ fn public(
     }
     let mut response = empty(connection, status, request_id);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if has_body || is_unproven(connection) {
+    if has_body && !connection.exchange.is_stream() || is_unproven(connection) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -169,10 +170,13 @@ impl From<Refusal> for Failure {
 
 async fn process(
     connection: &Rc<Connection>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     request_id: &HeaderValue,
 ) -> Result<Answer, Failure> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    if connection.exchange.is_stream() {
+        complete_stream_head(&mut head, &connection.standing.borrow().snapshot.limits)?;
+    }
     let Standing { snapshot, verdict } = connection.current_standing();
     let sender = match Sender::new(connection, &snapshot, verdict) {
         Ok(sender) => sender,
@@ -287,7 +291,7 @@ async fn delayed_or_refused(
     snapshot: &Snapshot,
     (refused, route): (ChainRefusal, Option<RouteId>),
     head: &Parts,
-    body: Incoming,
+    body: RequestBody,
 ) -> Failure {
     let refused = match route {
         Some(route) => suspicion::refused_by_route(connection, snapshot, refused, route),
@@ -385,7 +389,7 @@ async fn authenticate(
 impl Connection {
     /// The snapshot and verdict for a request that begins now. The verdict is renewed when it has run out and after a reload; the refusal
     /// of a certificate is final, also under another snapshot, by which a request without one is judged.
-    fn current_standing(&self) -> Standing {
+    pub(super) fn current_standing(&self) -> Standing {
         let mut standing = self.standing.borrow_mut();
         let snapshot = self.server.context.snapshot();
         let Standing { snapshot: judged_by, verdict } = &mut *standing;

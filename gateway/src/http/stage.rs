@@ -16,10 +16,15 @@ pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// with the length of the answer it bounds how long a peer can hold memory, and a handler.
 const LEAST_RATE: u32 = 256;
 
-/// The timer of a peer that takes an answer slowly.
-fn draining(limits: &Limits) -> Timer {
+/// What a peer must take of an answer in `response_timeout_ms`, in bytes.
+pub(super) fn least_taken(limits: &Limits) -> u32 {
     let least = limits.response_timeout.as_millis().saturating_mul(u128::from(LEAST_RATE)) / 1000;
-    Timer::draining(limits.response_timeout, u32::try_from(least).unwrap_or(u32::MAX).max(1))
+    u32::try_from(least).unwrap_or(u32::MAX).max(1)
+}
+
+/// The timer of a peer that takes an answer slowly.
+pub(super) fn draining(limits: &Limits) -> Timer {
+    Timer::draining(limits.response_timeout, least_taken(limits))
 }
 
 /// Where the current exchange stands.

@@ -7,12 +7,12 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
 use hyper::http::request::Parts;
 
 use super::body::{Source, read_body, read_unadmitted_body};
 use super::connection::Connection;
 use super::head::{check_coding, check_direction, requested_host};
+use super::request_body::RequestBody;
 use crate::snapshot::{Reception, Snapshot};
 use hookgate_core::auth::RequestView;
 use hookgate_core::identity::{ChainRefusal, Claim, RefusalAnswer, Suspect};
@@ -63,7 +63,7 @@ pub(super) async fn answer(
     snapshot: &Snapshot,
     refused: ChainRefusal,
     head: &Parts,
-    body: Incoming,
+    body: RequestBody,
 ) -> Answer {
     let ChainRefusal { refusal, answer, suspect, .. } = refused;
     let Some(suspect) = suspect else { return Answer { refusal: answered(refusal, answer, None), body_read: false } };
@@ -122,7 +122,7 @@ async fn of_request<'a>(
     claims: &[&'a Claim],
     route: RouteId,
     head: &Parts,
-    body: Incoming,
+    body: RequestBody,
 ) -> Option<Option<(&'a Claim, Evidence)>> {
     check_coding(&head.headers, &body).ok()?;
     let (demands, routes) = (&snapshot.demands, &snapshot.routes);

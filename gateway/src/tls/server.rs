@@ -13,8 +13,11 @@ use crate::crypto::{self, KeyExchange, SharedKeys, TlsPolicy};
 use hookgate_core::identity::{CertificateRequest, Identity, Scope};
 use hookgate_core::limits::TICKET_BYTES;
 
-/// Protocols offered by ALPN (RFC 7301), in our order of preference.
-pub const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+/// HTTP/2 in ALPN (RFC 9113, section 3.2).
+pub const HTTP_2: &[u8] = b"h2";
+
+/// HTTP/1.1 in ALPN (RFC 7301).
+const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// What the sites of one generation share. Every generation makes its own, with a new memory of sessions and new keys of tickets: none can
 /// resume a session of another. Keys that hosts share are those of a trust policy: they are the same under the same policy, in whichever
@@ -23,13 +26,16 @@ pub const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
 pub struct SharedTls {
     provider: Arc<CryptoProvider>,
     policy: TlsPolicy,
+    /// What ALPN offers, in our order of preference.
+    protocols: &'static [&'static [u8]],
     certificates: Arc<dyn ResolvesServerCert>,
     ticketer: Arc<dyn ProducesTickets>,
     sessions: Arc<Sessions>,
 }
 
 impl SharedTls {
-    /// With no sessions, and the keys of tickets that hosts share, or without such a new one. Of `groups`, the first is preferred.
+    /// With no sessions, and the keys of tickets that hosts share, or without such a new one. Of `groups`, the first is preferred. Peers may
+    /// choose HTTP/2 if `http2` says so.
     ///
     /// # Errors
     ///
@@ -39,9 +45,12 @@ impl SharedTls {
         policy: TlsPolicy,
         groups: &[KeyExchange],
         tickets: Option<SharedKeys>,
+        http2: bool,
     ) -> Result<Self, Error> {
         let provider = Arc::new(crypto::provider_for(policy, groups));
-        Ok(Self { provider, policy, certificates, ticketer: ticketer(tickets)?, sessions: Arc::new(Sessions::new()) })
+        let protocols: &[&[u8]] = if http2 { &[HTTP_2, HTTP_1_1] } else { &[HTTP_1_1] };
+        let (ticketer, sessions) = (ticketer(tickets)?, Arc::new(Sessions::new()));
+        Ok(Self { provider, policy, protocols, certificates, ticketer, sessions })
     }
 
     /// The same for another generation: without sessions, and with keys of tickets as [`SharedTls::new`].
@@ -104,7 +113,7 @@ impl SharedTls {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::clone(&self.certificates));
-        config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
+        config.alpn_protocols = self.protocols.iter().map(|protocol| protocol.to_vec()).collect();
         config.ticketer = Arc::clone(&self.ticketer);
         config.session_storage = Arc::<Sessions>::clone(&self.sessions);
         config.send_tls13_tickets = 1;

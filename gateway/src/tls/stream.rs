@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use super::fault;
 use super::intake::{Intake, announces_too_much, offers_old_version};
+use super::server::HTTP_2;
 use super::turn_away::{
     alert_and_end, answer_plainly, discard, flush_and_end, is_plain_http, plaintext_alert, too_large,
 };
@@ -359,6 +360,11 @@ impl TlsStream {
         self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// Whether the peer chose HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.connection.alpn_protocol() == Some(HTTP_2)
+    }
+
     /// Plaintext bytes handed to the reader since the handshake.
     pub fn bytes_read(&self) -> u64 {
         self.read
@@ -419,19 +425,20 @@ impl TlsStream {
     }
 }
 
-impl Read for TlsStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+impl TlsStream {
+    /// Lets `take` have plaintext, of which it returns how much it has taken. Returns without calling it at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// The socket failed, or the peer broke TLS.
+    #[inline]
+    pub fn poll_take(&mut self, context: &mut Context<'_>, take: impl FnOnce(&[u8]) -> usize) -> Poll<io::Result<()>> {
+        let this = self;
         loop {
             match this.connection.reader().fill_buf() {
                 Ok([]) => return Poll::Ready(Ok(())),
                 Ok(plaintext) => {
-                    let count = plaintext.len().min(buffer.remaining());
-                    buffer.put_slice(&plaintext[..count]);
+                    let count = take(plaintext);
                     this.connection.reader().consume(count);
                     this.note_content(count);
                     return Poll::Ready(Ok(()));
@@ -466,6 +473,20 @@ impl Read for TlsStream {
             // rustls takes no more while it has much for the reader; the rest comes again.
             this.weigh(waiting - this.socket.buffered().len())?;
         }
+    }
+}
+
+impl Read for TlsStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_take(context, |plaintext| {
+            let count = plaintext.len().min(buffer.remaining());
+            buffer.put_slice(&plaintext[..count]);
+            count
+        })
     }
 }
 

@@ -18,8 +18,8 @@ use crate::admission::{self, Verdict};
 use crate::cause::Cause;
 use crate::context::WorkerContext;
 use crate::crypto::KeyExchange;
-use crate::http::Server;
 use crate::http::connection::{Peer, serve};
+use crate::http::{Server, multiplex};
 use crate::metrics::requests::RequestLabels;
 use crate::proxy::Origin;
 use crate::recent::{Note, What};
@@ -65,7 +65,11 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
             };
             let Caller { origin, server_name, .. } = caller;
             let peer = Peer { origin, server_name, tls, snapshot, verdict, stranger, is_judged_by_request };
-            serve(Rc::clone(&server), stream, peer, deadline).await;
+            if stream.is_http2() {
+                multiplex::serve(Rc::clone(&server), stream, peer, deadline).await;
+            } else {
+                serve(Rc::clone(&server), stream, peer, deadline).await;
+            }
         }
         Err(error) => {
             stranger.failed(context.sweep.coarse());

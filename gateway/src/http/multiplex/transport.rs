@@ -1,0 +1,247 @@
+//! The TLS stream as h2 sees it, and what its bytes tell beside what h2 says.
+//!
+//! Owns what a peer's frames take of its [`Allowance`], and that what h2 refuses by itself is counted. Must not decide when the connection ends: the
+//! loop above does.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use h2::Reason;
+use hyper::rt::Write;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frames::{Allowance, Frame, Frames};
+use crate::http::connection::Connection;
+use crate::tls::stream::TlsStream;
+use hookgate_core::reject::{Refusal, Reject};
+
+/// What the loop of a connection, its streams and its transport share.
+pub(super) struct Link {
+    pub(super) connection: Rc<Connection>,
+    stream: RefCell<TlsStream>,
+    received: RefCell<Frames>,
+    sent: RefCell<Frames>,
+    pub(super) allowance: RefCell<Allowance>,
+    /// Streams whose requests are being answered.
+    pub(super) open: RefCell<Vec<u32>>,
+    /// The stream of the last head that h2 refused by itself, which it resets, too.
+    refused: Cell<u32>,
+    /// Something was written since the last flush.
+    unflushed: Cell<bool>,
+    /// The kernel takes nothing more.
+    blocked: Cell<bool>,
+    /// The peer has used its allowance up.
+    flooded: Cell<bool>,
+    /// The peer has ended the stream, or its time is over, while nothing was open.
+    ended: Cell<bool>,
+    /// No further request is wanted.
+    leaving: Cell<Option<Leaving>>,
+    /// Streams that wait until the kernel has what they have sent.
+    flush: RefCell<Vec<Waker>>,
+}
+
+/// How a connection goes whose peer is to send no further request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// What is on its way is answered.
+    Gracefully,
+    /// What is open is answered.
+    AtOnce,
+}
+
+impl Link {
+    pub(super) fn new(connection: &Rc<Connection>, stream: TlsStream) -> Rc<Self> {
+        Rc::new(Self {
+            connection: Rc::clone(connection),
+            stream: RefCell::new(stream),
+            received: RefCell::new(Frames::of_client()),
+            sent: RefCell::new(Frames::of_server()),
+            allowance: RefCell::new(Allowance::new(connection.exchange.coarse())),
+            open: RefCell::default(),
+            refused: Cell::new(0),
+            unflushed: Cell::new(false),
+            blocked: Cell::new(false),
+            flooded: Cell::new(false),
+            ended: Cell::new(false),
+            leaving: Cell::new(None),
+            flush: RefCell::default(),
+        })
+    }
+
+    /// The TLS stream, when h2 is done with it.
+    pub(super) fn into_stream(self) -> TlsStream {
+        self.stream.into_inner()
+    }
+
+    pub(super) fn is_in_head(&self) -> bool {
+        self.received.borrow().is_in_head()
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.get()
+    }
+
+    pub(super) fn is_flooded(&self) -> bool {
+        self.flooded.get()
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// Whether the kernel has everything that h2 has written.
+    pub(super) fn is_flushed(&self) -> bool {
+        !self.unflushed.get() && !self.blocked.get()
+    }
+
+    pub(super) fn leaving(&self) -> Option<Leaving> {
+        self.leaving.get()
+    }
+
+    /// No further request is wanted of the peer. To leave at once is final.
+    pub(super) fn leave(&self, leaving: Leaving) {
+        if self.leaving.get() != Some(Leaving::AtOnce) {
+            self.leaving.set(Some(leaving));
+        }
+    }
+
+    /// Has the task woken when the kernel has what its stream has sent.
+    pub(super) fn wait_for_flush(&self, context: &Context<'_>) {
+        self.flush.borrow_mut().push(context.waker().clone());
+    }
+
+    /// The kernel has everything of every stream.
+    pub(super) fn all_flushed(&self) {
+        self.connection.exchange.all_flushed();
+        self.flush.take().into_iter().for_each(Waker::wake);
+    }
+
+    fn note_received(&self, bytes: &[u8]) {
+        let now = self.connection.exchange.coarse();
+        let mut allowance = self.allowance.borrow_mut();
+        self.received.borrow_mut().read(bytes, |frame| {
+            if !allowance.take(frame, now) {
+                self.flooded.set(true);
+            }
+        });
+    }
+
+    fn note_sent(&self, bytes: &[u8]) {
+        self.sent.borrow_mut().read(bytes, |frame| match frame {
+            Frame::Data => self.allowance.borrow_mut().sent(),
+            Frame::Head { stream, is_bare: true } => {
+                self.refused.set(stream);
+                let limits = self.connection.standing.borrow().snapshot.limits;
+                let detail =
+                    format!("The request head is longer than {} bytes (max_head_bytes).", limits.max_head_bytes);
+                self.refuse(Reject::HeadTooLarge, &detail);
+            }
+            // A request that is being answered fails by itself, and says so.
+            Frame::Reset { stream, code } if stream != self.refused.get() && !self.open.borrow().contains(&stream) => {
+                self.note_reset(code.into());
+            }
+            Frame::Reset { .. } | Frame::Head { .. } | Frame::Other => {}
+        });
+    }
+
+    /// h2 resets a stream that it did not hand over.
+    fn note_reset(&self, reason: Reason) {
+        match reason {
+            Reason::REFUSED_STREAM => {
+                let detail = "The peer opened more streams at once than SETTINGS_MAX_CONCURRENT_STREAMS says; this one was reset, and can be tried again.";
+                self.refuse(Reject::StreamLimit, detail);
+            }
+            Reason::PROTOCOL_ERROR | Reason::FLOW_CONTROL_ERROR | Reason::FRAME_SIZE_ERROR => {
+                let detail = format!("The stream broke the rules of HTTP/2, and was reset: {reason}.");
+                self.refuse(Reject::MalformedRequest, &detail);
+            }
+            _ => {}
+        }
+    }
+
+    fn refuse(&self, reject: Reject, detail: &str) {
+        self.connection.refused_without_request(&Refusal::new(reject, detail), None);
+    }
+}
+
+/// The TLS stream for h2.
+pub(super) struct Transport(pub(super) Rc<Link>);
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let link = &*self.0;
+        if link.flooded.get() || link.ended.get() {
+            return Poll::Pending;
+        }
+        let exchange = &link.connection.exchange;
+        let mut stream = link.stream.borrow_mut();
+        if exchange.is_proven() {
+            stream.allow_large_receives();
+        }
+        let before = buffer.filled().len();
+        ready!(stream.poll_take(context, |plaintext| {
+            let count = plaintext.len().min(buffer.remaining());
+            buffer.put_slice(&plaintext[..count]);
+            count
+        }))?;
+        if buffer.filled().len() == before {
+            // h2 has no answer to an end; the loop has one, if there is time for it.
+            if link.open.borrow().is_empty() {
+                link.ended.set(true);
+                return Poll::Pending;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        exchange.count(stream.bytes_read());
+        link.note_received(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let link = &*self.0;
+        let outcome = Pin::new(&mut *link.stream.borrow_mut()).poll_write_vectored(context, slices);
+        link.blocked.set(outcome.is_pending());
+        if let Poll::Ready(Ok(count)) = outcome {
+            link.unflushed.set(true);
+            let mut left = count;
+            for slice in slices {
+                let part = &slice[..slice.len().min(left)];
+                left -= part.len();
+                link.note_sent(part);
+            }
+        }
+        outcome
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let link = &*self.0;
+        let outcome = Pin::new(&mut *link.stream.borrow_mut()).poll_flush(context);
+        link.blocked.set(outcome.is_pending());
+        if let Poll::Ready(Ok(())) = outcome {
+            link.unflushed.set(false);
+        }
+        outcome
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The loop decides how the stream ends, after h2 is done with it.
+        self.poll_flush(context)
+    }
+}
