@@ -18,6 +18,7 @@ mod fleet;
 mod fleet_spool;
 mod handler;
 mod hostile;
+mod http2;
 mod journal_stub;
 mod key_exchange;
 mod lifecycle;

@@ -77,6 +77,13 @@ impl TlsClient {
         Ok(Self { config: Arc::new(config), port })
     }
 
+    /// The same, which offers these protocols by ALPN.
+    pub(crate) fn speaking(mut self, protocols: &[&[u8]]) -> Self {
+        let config = Arc::make_mut(&mut self.config);
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        self
+    }
+
     /// Connects, and completes the handshake.
     pub(crate) fn connect(&self) -> Result<TlsConnection> {
         self.handshake(self.connect_tcp()?)
@@ -193,6 +200,11 @@ impl TlsConnection {
             }
         }
         Ok((seen, End::Open))
+    }
+
+    /// The protocol that ALPN has chosen.
+    pub(crate) fn protocol(&self) -> Option<&[u8]> {
+        self.stream.get_ref().conn.alpn_protocol()
     }
 
     /// Reads at most `count` bytes of ciphertext, and discards them: nothing can be read from the connection afterwards, but its speed is

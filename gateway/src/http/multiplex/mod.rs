@@ -51,7 +51,7 @@ const SEND_BUFFER: usize = 16 * 1024;
 const RESET_BY_US: usize = 32;
 
 /// Streams that the peer may reset before their requests begin, at a time.
-const RESET_EARLY: usize = 16;
+const RESET_EARLY: usize = 20;
 
 /// Streams that are remembered after a reset, so that what was on its way is not taken for an error.
 const REMEMBERED: usize = 16;
@@ -253,6 +253,7 @@ impl<F: Future<Output = Ended>> Serving<F> {
     fn set_phase(&mut self) {
         let is_ending = self.said == Said::Ending;
         let sight = Sight {
+            has_begun: self.link.connection.has_served.get(),
             open: if is_ending { 0 } else { self.open.len() + self.answered.len() },
             in_head: self.link.is_in_head(),
             blocked: self.link.is_blocked(),
@@ -301,7 +302,7 @@ fn refusal(link: &Link, finish: &Finish) -> Option<Refusal> {
             "The peer sent too many pings, settings, resets and other frames that are no request, and was sent away.";
         return Some(Refusal::new(Reject::FrameFlood, detail));
     }
-    if finish.phase == Phase::Head && link.connection.exchange.is_overdue() {
+    if finish.phase == Phase::Head && !link.is_ended() && link.connection.exchange.is_overdue() {
         return Some(in_head(true));
     }
     let error = finish.outcome.as_ref().err().filter(|error| error.is_library())?;

@@ -10,6 +10,8 @@ use super::super::stage::{LINGER_TIMEOUT, draining};
 /// What the loop sees when everything that is ready was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sight {
+    /// A request has begun, now or earlier.
+    pub(super) has_begun: bool,
     /// Streams whose requests are being answered.
     pub(super) open: usize,
     /// The head of a request has begun and is not complete.
@@ -49,14 +51,14 @@ impl Phase {
     pub(super) fn next(self, sight: Sight, limits: &Limits) -> (Self, Option<Timer>) {
         let (next, timer) = match sight {
             Sight { leaving: true, open: 0, .. } => (Self::Leaving, Timer::closing(LINGER_TIMEOUT)),
-            Sight { blocked: true, .. } if self != Self::First => (Self::Stalled, draining(limits)),
+            Sight { blocked: true, has_begun: true, .. } => (Self::Stalled, draining(limits)),
             Sight { in_head: true, .. } => (Self::Head, Timer::closing(limits.request_head_timeout)),
             Sight { open: 1.., .. } => (Self::Busy, Timer::unbounded()),
-            _ if self == Self::First => return (self, None),
+            Sight { has_begun: false, .. } => (Self::First, Self::first_timer(limits)),
             _ => (Self::Idle, Timer::idle(limits.idle_timeout)),
         };
-        // A head that is the first has the time of the first, which runs.
-        let goes_on = next == self || self == Self::First && next == Self::Head;
+        // A head that is the first has the time of the first, which runs, and no second one if it was refused.
+        let goes_on = next == self || !sight.has_begun && next != Self::Leaving;
         (next, if goes_on { None } else { Some(timer) })
     }
 }
@@ -74,21 +76,24 @@ mod tests {
             idle_timeout: Duration::from_secs(60),
             ..Limits::default()
         };
-        let nothing = Sight::default();
+        let none = Sight::default();
+        let nothing = Sight { has_begun: true, ..none };
         let open = Sight { open: 2, ..nothing };
         let head = Sight { in_head: true, ..nothing };
         let leaving = Sight { leaving: true, ..nothing };
         let reading = Timer::closing(Duration::from_secs(10));
         let idle = Timer::idle(Duration::from_secs(60));
         let check = |phase: Phase, sight, expected| assert_eq!(phase.next(sight, &limits), expected, "{phase:?}");
-        check(Phase::First, nothing, (Phase::First, None));
-        check(Phase::First, head, (Phase::Head, None));
+        check(Phase::First, none, (Phase::First, None));
+        check(Phase::First, Sight { blocked: true, ..none }, (Phase::First, None));
+        check(Phase::First, Sight { in_head: true, ..none }, (Phase::Head, None));
+        check(Phase::Head, none, (Phase::First, None));
+        check(Phase::First, nothing, (Phase::Idle, Some(idle)));
         check(Phase::First, open, (Phase::Busy, Some(Timer::unbounded())));
         check(Phase::Busy, open, (Phase::Busy, None));
         check(Phase::Busy, nothing, (Phase::Idle, Some(idle)));
         check(Phase::Idle, nothing, (Phase::Idle, None));
         let blocked = Sight { blocked: true, ..nothing };
-        check(Phase::First, blocked, (Phase::First, None));
         check(Phase::Idle, blocked, (Phase::Stalled, Some(draining(&limits))));
         check(Phase::Leaving, Sight { blocked: true, ..leaving }, (Phase::Leaving, None));
         check(Phase::Idle, head, (Phase::Head, Some(reading)));
