@@ -1,6 +1,6 @@
-//! HTTP over an established TLS connection: hyper, its limits, and hookgate's own answers.
+//! HTTP over an established TLS connection: hyper or h2, their limits, and hookgate's own answers.
 //!
-//! Owns the life of a connection after the handshake ([`connection`]; where it stands: `stage`; how it ends: `ending`), the steps of
+//! Owns the life of a connection after the handshake ([`connection`], of HTTP/2 [`multiplex`]; where it stands: `stage`; how it ends: `ending`), the steps of
 //! a request (`request`), what its head says of host and framing (`head`), what is counted and logged of it (`account`), the store of a durable route (`durable`), what speaks for a refused
 //! peer (`suspicion`), what one without a certificate learns (`uncertified`), and problem documents ([`problem`]). Must not touch a socket except through `tls::stream`. Trusts no
 //! request: `identity` and `auth` decide whether it is admitted.

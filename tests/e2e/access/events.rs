@@ -139,7 +139,7 @@ impl Schema {
                 level => drop(levels.insert(name.to_owned(), level.to_owned())),
             }
         }
-        assert!(fields.len() == 25 && levels.len() == 7, "{fields:?} {levels:?}");
+        assert!(fields.len() == 26 && levels.len() == 7, "{fields:?} {levels:?}");
         Self { fields, levels }
     }
 
