@@ -16,14 +16,17 @@ const ALLOWANCE: usize = 1000 + 2000;
 /// Streams of a connection at a time.
 const STREAMS: u64 = 100;
 
-/// Sends `frames`. Fails unless the daemon sends the peer away with `code`, counts that once for `reason`, and still serves others. Returns what
-/// was seen.
+/// Sends `frames`. Fails unless the daemon sends the peer away with `code`, counts that for `reason`, and still serves others. Returns what was
+/// seen.
 fn flood(gateway: &TestGateway, (code, reason): (u32, &str), frames: impl Iterator<Item = Vec<u8>>) -> Http2 {
     let before = gateway.rejections(reason).unwrap();
     let mut peer = Http2::connect(&gateway.client).unwrap();
     peer.flood(frames);
     assert_eq!(peer.end().unwrap(), code, "{:?}", peer.seen.last());
-    assert_eq!(gateway.wait_rejections(reason, before + 1.0).unwrap(), before + 1.0, "{reason}");
+    // A request whose body was on its way may be counted, too.
+    gateway.wait_rejections(reason, before + 1.0).unwrap();
+    // Otherwise the daemon lingers.
+    drop(peer.finish_sending());
     gateway.wait_no_connection().unwrap();
     gateway.still_serves().unwrap();
     peer
