@@ -93,8 +93,8 @@ fn one_stranger_has_room_with_any_limits() {
     };
     check(|_| {}, 1, 1024 * 1024);
     check(|_| {}, 2, 512 * 1024);
-    check(|_| {}, 128, held(REFUSED + 32 * 1024, 48 * 1024));
-    check(|limits| limits.max_head_bytes = 1024 * 1024, 1, held(REFUSED + 32 * 1024, 1024 * 1024));
+    check(|_| {}, 128, held(REFUSED + HTTP_2 + 32 * 1024, 48 * 1024));
+    check(|limits| limits.max_head_bytes = 1024 * 1024, 1, held(REFUSED + HTTP_2 + 32 * 1024, 1024 * 1024));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_refused_peer_holds_its_chain_and_what_it_sends() {
 fn one_request_with_its_body_has_room_if_bodies_of_strangers_are_read() {
     let limits = Limits { max_unadmitted_bytes: 1024 * 1024, max_body_bytes: 4 * 1024 * 1024, ..Limits::default() };
     let received = limits.max_head_bytes + limits.max_body_bytes;
-    assert_eq!(share(&limits, 4, limits.max_body_bytes), held(REFUSED + limits.max_presented_bytes, received));
+    assert_eq!(share(&limits, 4, limits.max_body_bytes), held(REFUSED + HTTP_2 + limits.max_presented_bytes, received));
     assert!(share(&limits, 4, 0) < limits.max_body_bytes);
 }
 

@@ -24,7 +24,7 @@ use crate::metrics::requests::RequestLabels;
 use crate::proxy::Origin;
 use crate::recent::{Note, What};
 use crate::snapshot::{Reception, Snapshot};
-use crate::strangers::Stranger;
+use crate::strangers::{self, Stranger};
 use crate::tls::stream::{HandshakeError, Hello, TlsStream};
 use crate::tls::turn_away::without_header;
 
@@ -56,8 +56,10 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
             } else {
                 let chain = stream.connection().peer_certificates().unwrap_or_default();
                 let presented: usize = chain.iter().map(|certificate| certificate.len()).sum();
+                let of_protocol = if stream.is_http2() { strangers::HTTP_2 } else { 0 };
                 // The refusal keeps the chain too.
-                stranger.refused(presented + verdict.as_ref().err().map_or(0, ChainRefusal::kept_bytes));
+                let kept = presented + verdict.as_ref().err().map_or(0, ChainRefusal::kept_bytes);
+                stranger.refused(kept + of_protocol);
                 if !is_judged_by_request {
                     stranger.failed(context.sweep.coarse());
                 }
