@@ -59,6 +59,7 @@ fn an_answered_request_has_one_event_with_every_field() {
         ("path", PATH),
         ("server_name", HOST),
         ("tls_version", "1.3"),
+        ("http_version", "1.1"),
     ];
     for (name, value) in expected {
         assert_eq!(event.text(name), value, "{name}: {event:?}");
@@ -265,7 +266,7 @@ fn text_is_read_back_as_logfmt_whatever_peers_send() {
                 *value = plain;
             }
         }
-        for name in ["tls_version", "request_id", "path", "method"] {
+        for name in ["tls_version", "http_version", "request_id", "path", "method"] {
             event.0.entry(name.to_owned()).and_modify(|value| *value = value.to_string().into());
         }
         schema.check(&event);
