@@ -1,5 +1,7 @@
 //! Hosts that share the memory of deliveries over real NATS servers: of copies at any hosts, one reaches a handler.
 
+mod partition;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
@@ -92,6 +94,11 @@ impl Hosts {
     /// One gateway for each of `sections`.
     fn start(environment: Environment, sections: &[&str]) -> Self {
         let gateways = sections.iter().map(|sections| start_gateway(&environment, sections)).collect();
+        Self::of(environment, gateways)
+    }
+
+    /// These gateways of `environment`.
+    fn of(environment: Environment, gateways: Vec<Gateway>) -> Self {
         let identity = environment.identity(Sender::Percolate, Variant::Good).unwrap();
         Self { gateways, environment, identity }
     }

@@ -34,6 +34,10 @@ const AT_ONCE: usize = 1024;
 /// How long a connection, and an answer, may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Between two pings on a connection on which nothing arrives. If three have no answer, another server is tried: a host that has lost its power or its
+/// network sends no end of the connection, and the 60 s of the crate are minutes in which each delivery gets 503.
+const PING: Duration = Duration::from_secs(2);
+
 /// Between two looks for the bucket.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -89,6 +93,7 @@ pub fn prepare(settings: Settings) -> Result<Parts, StartError> {
         .retry_on_initial_connect()
         .connection_timeout(PATIENCE)
         .request_timeout(Some(PATIENCE))
+        .ping_interval(PING)
         .event_callback(move |event| {
             heard(&event, &told);
             async {}
