@@ -1,5 +1,6 @@
 //! Hosts that share the memory of deliveries over real NATS servers: of copies at any hosts, one reaches a handler.
 
+mod many;
 mod partition;
 
 use std::collections::BTreeMap;

@@ -95,14 +95,14 @@ fn the_memory_of_senders_comes_back() {
     let gateway = TestGateway::with_limits("").unwrap();
     let resident = Resident::of(&gateway);
     for _ in 0..BURSTS {
-        let senders: Vec<_> = (0..300)
-            .map(|_| {
-                let mut sender = gateway.connect().unwrap();
-                assert_eq!(sender.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
-                sender
-            })
-            .collect();
-        assert!(resident.grown() > 2 * LEFT, "{}", resident.grown());
+        let mut senders = Vec::new();
+        // On a busy machine the first ones rest before the last have come, and hold less.
+        while senders.len() < 300 || (resident.grown() <= 2 * LEFT && senders.len() < 900) {
+            let mut sender = gateway.connect().unwrap();
+            assert_eq!(sender.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
+            senders.push(sender);
+        }
+        assert!(resident.grown() > 2 * LEFT, "{} of {} senders", resident.grown(), senders.len());
         drop(senders);
         resident.comes_back();
     }

@@ -73,6 +73,9 @@ fn every_metric_is_exported_with_its_type_and_labels() {
 fn requests_and_handshakes_are_counted_by_result() {
     let gateway = TestGateway::with_limits("").unwrap();
     traffic(&gateway);
+    // The daemon counts a request after the client has the response, and all of it before its connection ends.
+    gateway.daemon.wait_metric("hookgate_requests_total", &[], 6.0, SOON).unwrap();
+    gateway.wait_no_connection().unwrap();
     let metrics = gateway.daemon.metrics().unwrap();
     let check = |name: &str, labels: &[(&str, &str)], expected: f64| {
         assert_eq!(metrics.sum(name, labels), expected, "{name} {labels:?}");

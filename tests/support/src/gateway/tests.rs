@@ -1,6 +1,8 @@
 //! Starting and ending a child, with a script in place of the daemon.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::net::TcpStream;
+
 use super::*;
 
 fn start(say: &str) -> Result<Gateway> {
