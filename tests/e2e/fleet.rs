@@ -1,5 +1,6 @@
 //! Hosts that share the memory of deliveries over real NATS servers: of copies at any hosts, one reaches a handler.
 
+mod credentials;
 mod many;
 mod partition;
 
@@ -238,6 +239,23 @@ fn without_servers_nothing_is_handed_over_and_what_was_taken_is_known_afterwards
     assert_eq!(hosts.send(1, "new").status, 200);
     let nats = nats.restart();
     wait_until("the memory", LATER, || hosts.send(0, "new").status == 208).unwrap();
+    drop(nats);
+}
+
+#[test]
+fn servers_that_lost_all_files_get_a_new_bucket() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let hosts = Hosts::pair(&nats, "");
+    assert_eq!(hosts.send(0, "one").status, 200);
+    assert_eq!(hosts.send(1, "one").status, 208);
+    let address = nats.address;
+    drop(nats);
+    let empty = tempfile::tempdir().unwrap();
+    let nats = Nats::start(empty.path(), address, &[]);
+    wait_until("the new bucket", LATER, || hosts.send(0, "two").status == 200).unwrap();
+    wait_until("the memory", LATER, || hosts.send(1, "two").status == 208).unwrap();
+    assert_eq!(hosts.send(0, "one").status, 208, "this host knows it");
     drop(nats);
 }
 

@@ -41,6 +41,10 @@ const PING: Duration = Duration::from_secs(2);
 /// Between two looks for the bucket.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What is wrong if a server does not admit this host.
+const REFUSED: &str =
+    "the NATS servers refuse this host; correct credentials or certificate in [fleet], and restart hookgate";
+
 /// Why the thread does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -163,8 +167,23 @@ fn heard(event: &Event, status: &Status) {
             metrics::connected(false);
             tracing::error!(cause, "no connection to the NATS servers of the fleet; it is tried again");
         }
-        other => tracing::warn!(cause, event = %other, "the NATS servers of the fleet"),
+        other => {
+            let detail = other.to_string();
+            if is_refusal(&detail) {
+                tracing::error!(cause, detail, "{REFUSED}");
+            } else {
+                tracing::warn!(cause, detail, "the NATS servers of the fleet");
+            }
+        }
     }
+}
+
+/// Whether a server does not admit this host. The client passes these errors on as texts: that it refuses a connection, and that it ends one.
+fn is_refusal(detail: &str) -> bool {
+    let detail = detail.to_ascii_lowercase();
+    ["authorization violation", "authentication expired", "authentication revoked"]
+        .iter()
+        .any(|text| detail.contains(text))
 }
 
 /// Does the works, until the [`Fleet`] is gone.
