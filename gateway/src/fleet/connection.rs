@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -15,10 +16,10 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
-use super::memory::Memory;
+use super::memory::{Failed, Memory, Outcome};
 use super::spool::{Plan, Spool, Status};
 use super::{FallsBack, Fleet, Handing, QUEUE, Settings, Work};
 use crate::cause::Cause;
@@ -135,10 +136,12 @@ impl Prepared {
                     replicas,
                     kept,
                     found: RefCell::default(),
+                    is_looking: Cell::default(),
+                    looked: Notify::new(),
                     next_look: Cell::new(Instant::now()),
                 };
                 let spool = spool.map(|plan| Spool::start(bucket.client.clone(), plan, status));
-                serve(works, &bucket, spool).await;
+                serve(works, &Rc::new(bucket), spool).await;
                 Ok(())
             })
         };
@@ -187,7 +190,7 @@ fn is_refusal(detail: &str) -> bool {
 }
 
 /// Does the works, until the [`Fleet`] is gone.
-async fn serve(mut works: mpsc::Receiver<Work>, bucket: &Bucket, spool: Option<Spool>) {
+async fn serve(mut works: mpsc::Receiver<Work>, bucket: &Rc<Bucket>, spool: Option<Spool>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     while let Some(work) = works.recv().await {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -199,9 +202,14 @@ async fn serve(mut works: mpsc::Receiver<Work>, bucket: &Bucket, spool: Option<S
             }));
             continue;
         }
-        let memory = bucket.memory().await;
+        let bucket = Rc::clone(bucket);
         drop(spawn_local(async move {
-            work.done(memory).await;
+            let memory = bucket.memory().await;
+            if let Err(error) = work.done(memory).await {
+                let cause = Cause::Gateway.label();
+                tracing::warn!(%error, cause, "the NATS servers of the fleet gave no answer");
+                bucket.look();
+            }
             drop(place);
         }));
     }
@@ -227,32 +235,53 @@ impl Work {
     }
 
     /// Does it in `memory`; without one, nothing is known.
-    async fn done(self, memory: Option<Memory>) {
-        let failed = |error: super::memory::Failed| {
-            let cause = Cause::Gateway.label();
-            tracing::warn!(%error, cause, "the NATS servers of the fleet gave no answer");
-        };
+    async fn done(self, memory: Option<Memory>) -> Result<(), Failed> {
         match (self, memory) {
             (Self::Claim { deliveries, held_for, told }, Some(memory)) => {
-                let outcome = memory.claim(&deliveries, held_for).await.map_err(failed).ok();
+                if told.is_closed() {
+                    return Ok(());
+                }
+                let (outcome, error) = split(memory.claim(&deliveries, held_for).await);
                 // A request that has given up does not hand the delivery over.
-                if let Err(Some(super::memory::Outcome::Claimed(claimed))) = told.send(outcome) {
+                if let Err(Some(Outcome::Claimed(claimed))) = told.send(outcome) {
                     memory.release(claimed).await;
                 }
+                error
             }
             (Self::Take { claimed, told }, Some(memory)) => {
+                let (taken, error) = split(memory.take(&claimed).await);
                 // A request that has given up does not hear it.
-                let _ = told.send(memory.take(&claimed).await.map_err(failed).is_ok());
+                let _ = told.send(taken.is_some());
+                error
             }
-            (Self::Release { claimed }, Some(memory)) => memory.release(claimed).await,
+            (Self::Release { claimed }, Some(memory)) => {
+                memory.release(claimed).await;
+                Ok(())
+            }
             // Dropping the channel tells that nothing is known.
             (Self::Claim { .. } | Self::Take { .. } | Self::Release { .. }, None)
-            | (Self::Put { .. } | Self::Ask { .. }, _) => {}
+            | (Self::Put { .. } | Self::Ask { .. }, _) => Ok(()),
         }
     }
 }
 
-/// The bucket of the fleet, which is looked for when it is needed first.
+/// What the request is told, and what the log is.
+fn split<T>(result: Result<T, Failed>) -> (Option<T>, Result<(), Failed>) {
+    match result {
+        Ok(value) => (Some(value), Ok(())),
+        Err(error) => (None, Err(error)),
+    }
+}
+
+/// Why there is no bucket.
+enum Missing {
+    /// The servers do not say whether there is one.
+    NoAnswer(String),
+    /// There is one that forgets.
+    Unfit(String),
+}
+
+/// The bucket of the fleet. It is looked for when it is needed first, and after a failure: the servers may have lost it.
 struct Bucket {
     client: Client,
     name: String,
@@ -260,39 +289,66 @@ struct Bucket {
     /// How long an entry is kept after its last change.
     kept: Duration,
     found: RefCell<Option<Memory>>,
-    /// When it is looked for again, if it was not found.
+    /// Whether it is looked for now. Works with a bucket go on meanwhile, and the others wait.
+    is_looking: Cell<bool>,
+    looked: Notify,
+    /// When it may be looked for again.
     next_look: Cell<Instant>,
 }
 
 impl Bucket {
     /// The bucket; `None` if it cannot be had now, which is logged.
-    async fn memory(&self) -> Option<Memory> {
+    async fn memory(self: &Rc<Self>) -> Option<Memory> {
         // Without a connection, every answer would take as long as a request waits.
         if self.client.connection_state() != State::Connected {
             return None;
         }
-        if let Some(memory) = &*self.found.borrow() {
-            return Some(memory.clone());
+        if self.found.borrow().is_none() {
+            self.look();
         }
-        if Instant::now() < self.next_look.get() {
-            return None;
+        while self.found.borrow().is_none() && self.is_looking.get() {
+            self.looked.notified().await;
         }
-        match self.find().await {
+        self.found.borrow().clone()
+    }
+
+    /// Begins to look for it, unless it is looked for now or was a moment ago.
+    fn look(self: &Rc<Self>) {
+        if self.is_looking.get() || Instant::now() < self.next_look.get() {
+            return;
+        }
+        self.is_looking.set(true);
+        let bucket = Rc::clone(self);
+        drop(spawn_local(async move {
+            let found = bucket.find().await;
+            bucket.keep(found);
+            bucket.next_look.set(Instant::now() + PAUSE);
+            bucket.is_looking.set(false);
+            bucket.looked.notify_waiters();
+        }));
+    }
+
+    fn keep(&self, found: Result<Memory, Missing>) {
+        let mut kept = self.found.borrow_mut();
+        let error = match found {
             Ok(memory) => {
-                *self.found.borrow_mut() = Some(memory.clone());
-                Some(memory)
+                *kept = Some(memory);
+                return;
             }
-            Err(error) => {
-                self.next_look.set(Instant::now() + PAUSE);
-                let cause = Cause::Gateway.label();
-                tracing::error!(bucket = self.name, error, cause, "the memory of the fleet cannot be used");
-                None
-            }
-        }
+            // It may be there as before.
+            Err(Missing::NoAnswer(_)) if kept.is_some() => return,
+            Err(Missing::NoAnswer(error) | Missing::Unfit(error)) => error,
+        };
+        *kept = None;
+        let cause = Cause::Gateway.label();
+        tracing::error!(bucket = self.name, error, cause, "the memory of the fleet cannot be used");
     }
 
     /// Finds the stream of the bucket, or makes it. One that is there is never changed.
-    async fn find(&self) -> Result<Memory, String> {
+    async fn find(&self) -> Result<Memory, Missing> {
+        fn no_answer(error: impl ToString) -> Missing {
+            Missing::NoAnswer(error.to_string())
+        }
         let mut context: Context = jetstream::new(self.client.clone());
         context.set_timeout(PATIENCE);
         let stream = format!("KV_{}", self.name);
@@ -300,13 +356,13 @@ impl Bucket {
         let found = match context.get_stream(&stream).await {
             Ok(found) => found.cached_info().config.clone(),
             Err(error) if is_absent(&error.kind()) => {
-                let made = context.create_stream(self.wanted(&stream)).await.map_err(|error| error.to_string())?;
+                let made = context.create_stream(self.wanted(&stream)).await.map_err(no_answer)?;
                 made.cached_info().config.clone()
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(no_answer(error)),
         };
-        self.judge(&found)?;
-        context.get_key_value(&self.name).await.map(Memory::new).map_err(|error| error.to_string())
+        self.judge(&found).map_err(Missing::Unfit)?;
+        context.get_key_value(&self.name).await.map(Memory::new).map_err(no_answer)
     }
 
     fn wanted(&self, stream: &str) -> Config {
