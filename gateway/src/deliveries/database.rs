@@ -20,6 +20,7 @@ use hookgate_core::auth::KeptDelivery;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 use rustls_pki_types::UnixTime;
 
+use super::reserve;
 use super::spool::{self, ReadError, StoredRequest, Waiting};
 use super::usage::Usages;
 
@@ -118,7 +119,20 @@ impl Database {
     /// The file cannot be opened, read or set up, or was made by a newer hookgate.
     pub fn open(directory: &Path, now: UnixTime) -> Result<Opened, DatabaseError> {
         let path = directory.join(NAME);
-        match Self::open_whole(&path, now) {
+        let mut opened = Self::open_whole(&path, now);
+        let lacks_room = matches!(&opened, Err(DatabaseError::Open { source, .. }) if is_of_the_disk(source));
+        if lacks_room && reserve::give_back(directory).is_ok_and(|given| given) {
+            opened = Self::open_whole(&path, now);
+            if opened.is_ok() {
+                tracing::error!(
+                    directory = %directory.display(),
+                    "the disk of the state directory is full; deliveries that are stored are read, and none is stored until there is room"
+                );
+            }
+        } else if let Err(error) = reserve::fill(directory) {
+            tracing::warn!(%error, directory = %directory.display(), "the state directory has no room for its reserve; a start with a full disk may fail");
+        }
+        match opened {
             Err(DatabaseError::Open { source, .. }) if is_damage(&source) => {
                 let aside = directory.join(format!("deliveries-damaged-{}.db", now.as_secs()));
                 rename(&path, &aside).map_err(|source| DatabaseError::Aside { path: path.clone(), source })?;
@@ -296,6 +310,12 @@ pub(super) fn keep(transaction: &Transaction<'_>, deliveries: &[KeptDelivery]) -
 /// A time as the table of remembered deliveries has it.
 pub(super) fn seconds(time: UnixTime) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Whether a full disk can be the reason.
+fn is_of_the_disk(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen))
 }
 
 /// Whether the file is no database, or not a whole one.

@@ -10,6 +10,7 @@ mod database;
 mod levels;
 mod order;
 mod pauses;
+mod reserve;
 mod spool;
 mod usage;
 mod writer;

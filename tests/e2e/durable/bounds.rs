@@ -10,7 +10,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use super::{DURABLE, LATER, Stored};
 use crate::environment::SOON;
 
-fn assert_unavailable(response: &Response, reason: &str) {
+pub(super) fn assert_unavailable(response: &Response, reason: &str) {
     assert_eq!((response.status, response.reason().as_deref()), (503, Some(reason)), "{}", response.text());
     assert!(response.field("retry-after").is_some(), "{response:?}");
 }

@@ -6,6 +6,7 @@ mod bounds;
 mod command;
 mod crash;
 mod delivery;
+mod full_disk;
 mod order;
 mod power;
 mod reload;
