@@ -48,6 +48,8 @@ fn open(directory: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[test]
