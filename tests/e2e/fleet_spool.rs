@@ -271,7 +271,8 @@ fn a_failure_that_may_pass_is_attempted_again_and_a_pause_holds_at_all_hosts() {
         .iter()
         .flat_map(Handler::taken)
         .filter_map(|request| request.field("x-hookgate-attempt").map(str::to_owned));
-    assert!(attempts.into_iter().any(|attempt| attempt == "2"));
+    // The third, if both handlers refused the same one.
+    assert!(attempts.into_iter().any(|attempt| attempt == "2" || attempt == "3"));
 }
 
 #[test]
