@@ -395,8 +395,9 @@ fn streams_that_are_deleted_are_made_again_and_said_to_be() {
         }
     });
     hosts.store(0, "1");
-    wait_until("the second", LATER, || taken([&handler]) == each_once(2)).unwrap();
+    let second = wait_until("the second", LATER, || taken([&handler]) == each_once(2));
     let log = hosts.gateways[0].log();
+    assert!(second.is_ok(), "{:?}: {log}", taken([&handler]));
     assert_eq!(log.matches("made a stream of the fleet stream=hookgate-spool-hookgate").count(), 2, "{log}");
 }
 
