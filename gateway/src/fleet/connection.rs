@@ -42,10 +42,6 @@ const PING: Duration = Duration::from_secs(2);
 /// Between two looks for the bucket.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What is wrong if a server does not admit this host.
-const REFUSED: &str =
-    "the NATS servers refuse this host; correct credentials or certificate in [fleet], and restart hookgate";
-
 /// Why the thread does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -173,7 +169,11 @@ fn heard(event: &Event, status: &Status) {
         other => {
             let detail = other.to_string();
             if is_refusal(&detail) {
-                tracing::error!(cause, detail, "{REFUSED}");
+                tracing::error!(
+                    cause,
+                    detail,
+                    "the NATS servers refuse this host; correct credentials or certificate in [fleet], and restart hookgate"
+                );
             } else {
                 tracing::warn!(cause, detail, "the NATS servers of the fleet");
             }
