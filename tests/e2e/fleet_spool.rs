@@ -182,9 +182,10 @@ fn a_restart_hands_over_what_waits() {
 fn hosts_share_the_work_and_each_delivery_is_taken_once() {
     let directory = tempfile::tempdir().unwrap();
     let nats = Nats::alone(directory.path());
-    let hosts = Hosts::at(&nats, 2, "max_in_flight = 4");
+    // One host alone would take 10 s.
+    let hosts = Hosts::at(&nats, 2, "max_in_flight = 1");
     hosts.store(0, "first");
-    let slow = || Behaviour::Delay(Duration::from_millis(5), Behaviour::Json.boxed());
+    let slow = || Behaviour::Delay(Duration::from_millis(50), Behaviour::Json.boxed());
     let handlers = [0, 1].map(|host| hosts.start_handler(host, slow()));
     let mut connections = [0, 1].map(|host| hosts.connect(host));
     for number in 0..200 {
@@ -394,10 +395,14 @@ fn streams_that_are_deleted_are_made_again_and_said_to_be() {
             context.delete_stream(name).await.unwrap();
         }
     });
-    hosts.store(0, "1");
-    let second = wait_until("the second", LATER, || taken([&handler]) == each_once(2));
+    // What was stored within a moment of the deletion may have gone with it, in the servers.
+    let again = wait_until("a delivery after that", LATER, || {
+        hosts.store(0, "1");
+        thread::sleep(Duration::from_millis(500));
+        taken([&handler]).contains_key("1")
+    });
     let log = hosts.gateways[0].log();
-    assert!(second.is_ok(), "{:?}: {log}", taken([&handler]));
+    assert!(again.is_ok(), "{:?}: {log}", taken([&handler]));
     assert_eq!(log.matches("made a stream of the fleet stream=hookgate-spool-hookgate").count(), 2, "{log}");
 }
 

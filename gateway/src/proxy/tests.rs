@@ -117,6 +117,6 @@ fn the_longest_header_in_pieces_stays_within_its_bound_and_counts_as_a_strangers
     assert_eq!(origin.unwrap().address(), "192.0.2.1:1".parse().unwrap());
     assert_eq!(left, [7; 6000]);
     strangers.set_share(SILENT + 50);
-    let (outcome, _) = arrive(&[&all[..100], &all[100..]], &strangers);
+    let (outcome, _) = arrive(&[&all[..100]], &strangers);
     assert!(matches!(outcome, Err(HeaderError::Evicted(Eviction::Memory))), "{outcome:?}");
 }

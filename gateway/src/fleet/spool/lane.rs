@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
 use async_nats::jetstream::{AckKind, Message as Pull};
+use async_nats::{Client, RequestErrorKind};
 use futures_util::StreamExt as _;
 use hookgate_io::timer::{sleep, timeout};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -35,6 +35,9 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause of a delivery that this host cannot hand over, before it comes again here or at another host.
 const ELSEWHERE: Duration = Duration::from_secs(30);
+
+/// How often nobody may listen for an acknowledgement, a second apart: longer than an election. Then the delivery comes again, if it is there.
+const UNHEARD: u32 = 20;
 
 /// The pause of a delivery that no handler will take, and for which there is no room among the dead letters, in milliseconds.
 const FULL_PAUSE_MS: u64 = 300_000;
@@ -95,7 +98,20 @@ pub(super) fn take_turn(shared: &Rc<Shared>, streams: Streams, route: Arc<str>, 
 async fn acknowledge(client: &Client, pull: &Pull) -> Result<(), Failed> {
     let reply = pull.reply.clone().ok_or_else(|| Failed("a message cannot be acknowledged".to_owned()))?;
     // Not by `double_ack`, for which it is an answer that nobody listens.
-    client.request(reply, "+ACK".into()).await.map(drop).map_err(|error| Failed(error.to_string()))
+    let mut unheard = 0;
+    while let Err(error) = client.request(reply.clone(), "+ACK".into()).await {
+        let is_unheard = error.kind() == RequestErrorKind::NoResponders;
+        unheard += u32::from(is_unheard);
+        if !is_unheard {
+            return Err(Failed(error.to_string()));
+        }
+        // The consumer has no leader for a moment, or is gone, and the delivery with it.
+        if unheard > UNHEARD {
+            return Ok(());
+        }
+        sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 impl Lane {
