@@ -233,7 +233,7 @@ rejects! {
     UnknownServerName => "unknown_server_name", 421, UnrecognisedName, Peer, "No route has this server name", detail;
     /// There is no certificate for the server name yet: hookgate has asked an authority for it (`acme`). Peer: connect again later. Operator: see
     /// what the log says of the certificate, and `hookgate_acme_attempts_total`.
-    CertificateAwaited => "certificate_awaited", 503, UnrecognisedName, Gateway, "There is no certificate for this server name yet", detail;
+    CertificateAwaited => "certificate_awaited", 503, UnrecognisedName, Gateway, "There is no certificate for this server name yet", "The receiver waits for its certificate; connect again later.";
     // identity
     /// The peer presented no client certificate. A host of senders with and without one answers so too if no route has the path and method:
     /// a peer without a certificate does not learn which routes need one. `hookgate explain` tells the operator which of the two it was.
