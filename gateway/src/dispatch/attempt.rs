@@ -30,6 +30,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// The pause before the next try to write an outcome that the disk did not take.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
 
+/// The longest pause of a delivery of a fleet's spool whose handler did not answer here: that of another host may. The pauses of the route keep this
+/// host from asking its handler for each.
+const ELSEWHERE_MS: u64 = 2000;
+
 /// The pause before the next try to move a row to the servers of a fleet.
 const MOVE_PAUSE_MS: u64 = 1000;
 
@@ -99,7 +103,10 @@ pub(super) async fn attempt_pulled(
     let Pulled { waiting, request, settling } = pulled;
     let number = waiting.number;
     let outgoing = Outgoing::of_stored(request, &waiting.id, waiting.attempts.saturating_add(1));
-    let attempted = ask(&dispatcher, &snapshot, route, &waiting, &outgoing).await;
+    let mut attempted = ask(&dispatcher, &snapshot, route, &waiting, &outgoing).await;
+    if let (None, Fate::Again { next_ms, .. }) = (attempted.status, &mut attempted.fate) {
+        *next_ms = (*next_ms).min(now_ms().saturating_add(ELSEWHERE_MS));
+    }
     tell(&snapshot, &waiting, &attempted);
     // The loop may have ended.
     drop(dispatcher.ended.send(Ended::Asked { number, answered: attempted.status.is_some() }));

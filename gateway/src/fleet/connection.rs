@@ -136,6 +136,7 @@ impl Prepared {
                     looked: Notify::new(),
                     next_look: Cell::new(Instant::now()),
                 };
+                metrics::connected(bucket.client.connection_state() == State::Connected);
                 let spool = spool.map(|plan| Spool::start(bucket.client.clone(), plan, status));
                 serve(works, &Rc::new(bucket), spool).await;
                 Ok(())

@@ -23,6 +23,8 @@ impl Stored {
         match (&self.disk, fleet) {
             (Some(disk), None) => disk.ask(command).await,
             (None, Some(fleet)) => fleet.ask_stored(command).await,
+            // A pause is one of all hosts. One that this host has from before ends with it.
+            (Some(_), Some(fleet)) if matches!(command, Command::Pause { .. }) => fleet.ask_stored(command).await,
             (Some(disk), Some(fleet)) => ask_both(disk, fleet, command).await,
             (None, None) => {
                 let text = "this daemon stores no deliveries: it has no state directory, or deliveries = \"memory\"";
@@ -46,6 +48,8 @@ async fn ask_both(disk: &DeliveryStore, fleet: &Fleet, command: Command) -> Answ
                 Answer::Deliveries(more) => {
                     Answer::Deliveries(listed.into_iter().chain(more.into_iter().take(room)).collect())
                 }
+                // What is here is better than nothing.
+                _ if !listed.is_empty() => Answer::Deliveries(listed),
                 other => other,
             }
         }
@@ -54,15 +58,14 @@ async fn ask_both(disk: &DeliveryStore, fleet: &Fleet, command: Command) -> Answ
             Command::Show { .. } | Command::Drop { .. } | Command::Retry(Selection::Id(_)),
             found @ (Answer::Delivery(_) | Answer::Changed(_)),
         ) => found,
-        // Both are told of a pause, which is one change.
-        (command @ (Command::Pause { .. } | Command::Resume { .. }), Answer::Changed(one)) => {
-            match fleet.ask_stored(command).await {
-                Answer::Changed(other) => Answer::Changed(one.max(other)),
-                other => other,
-            }
-        }
+        // Both are told of the end of a pause, which is one change.
+        (command @ Command::Resume { .. }, Answer::Changed(one)) => match fleet.ask_stored(command).await {
+            Answer::Changed(other) => Answer::Changed(one.max(other)),
+            other => other,
+        },
         (command, Answer::Changed(one)) => match fleet.ask_stored(command).await {
             Answer::Changed(other) => Answer::Changed(one + other),
+            _ if one > 0 => Answer::Changed(one),
             other => other,
         },
         (command, _) => fleet.ask_stored(command).await,

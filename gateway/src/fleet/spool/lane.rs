@@ -88,6 +88,11 @@ pub(super) fn take_turn(shared: &Rc<Shared>, streams: Streams, route: Arc<str>, 
     drop(spawn_local(async move {
         sleep(pause).await;
         lane.shared.waits.set(lane.shared.waits.get().saturating_sub(1));
+        // A host whose handler does not answer leaves the key to the others.
+        let wanted = lane.shared.demands.borrow().get(&lane.route).map_or(0, |demand| demand.wanted);
+        if wanted == 0 {
+            return;
+        }
         if let Err(error) = turn::serve(&lane, &streams, &key, None).await {
             lane.shared.failed(&error);
         }
