@@ -109,9 +109,15 @@ impl Network {
         self.on_client(|| {
             let source: IpAddr = source.parse().unwrap();
             let server: IpAddr = SERVER[usize::from(source.is_ipv6())].parse().unwrap();
-            let socket = Socket::new(if source.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 }, Type::STREAM, None)?;
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-            socket.connect_timeout(&SocketAddr::new(server, port).into(), timeout)?;
+            let connect = || {
+                let domain = if source.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
+                let socket = Socket::new(domain, Type::STREAM, None)?;
+                socket.bind(&SocketAddr::new(source, 0).into())?;
+                socket.connect_timeout(&SocketAddr::new(server, port).into(), timeout).map(|()| socket)
+            };
+            // On a busy host the neighbour may not be found in time. A packet that the filter drops is silence, not this.
+            let is_lost = |error: &std::io::Error| error.kind() == std::io::ErrorKind::HostUnreachable;
+            let socket = connect().or_else(|error| if is_lost(&error) { connect() } else { Err(error) })?;
             socket.set_read_timeout(Some(timeout))?;
             let mut answer = String::new();
             (&socket).read_to_string(&mut answer)?;
