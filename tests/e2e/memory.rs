@@ -16,9 +16,9 @@ pub(crate) const MIB: u64 = 1024 * 1024;
 
 /// What bursts may leave, however many there were: tables that have grown, and blocks of 64 KiB of which a part is in use.
 ///
-/// Of 25 bursts of bodies, the first left 1.4 MiB, the tenth 2.0 and the last 2.1. A leak of 10 KB a connection would leave 3 MB after
-/// three bursts.
-pub(crate) const LEFT: u64 = 3 * MIB;
+/// Of 25 bursts of bodies on an idle host, the first left 1.4 MiB, the tenth 2.0 and the last 2.1; of three on a busy one, 3.1 were seen. A leak of
+/// 15 KB a connection would leave more than this after three bursts.
+pub(crate) const LEFT: u64 = 4 * MIB;
 
 /// How often a test lets a burst come and go. What one of them leaves, the next one uses.
 pub(crate) const BURSTS: usize = 3;
@@ -102,7 +102,7 @@ fn the_memory_of_senders_comes_back() {
             assert_eq!(sender.ask(request("POST", PATH, b"{}")).unwrap().status, 200);
             senders.push(sender);
         }
-        assert!(resident.grown() > 2 * LEFT, "{} of {} senders", resident.grown(), senders.len());
+        assert!(resident.grown() > 6 * MIB, "{} of {} senders", resident.grown(), senders.len());
         drop(senders);
         resident.comes_back();
     }
@@ -120,7 +120,7 @@ fn the_memory_of_an_earlier_configuration_comes_back() {
     let large = small.replacen("name = \"percolate\"", &lines, 1);
     for _ in 0..BURSTS {
         gateway.reload(&large).unwrap();
-        assert!(resident.grown() > 2 * LEFT, "{}", resident.grown());
+        assert!(resident.grown() > 6 * MIB, "{}", resident.grown());
         gateway.reload_permitting(&small).unwrap();
         resident.comes_back();
     }

@@ -224,7 +224,7 @@ metrics! {
     }
     "Fleet" {
         FLEET_CONNECTED = Gauge "hookgate_fleet_connected" []
-            "1 with a connection to a NATS server of `[fleet]`, otherwise 0.",
+            "1 with a connection to a NATS server of `[fleet]`, otherwise 0. Absent without `[fleet]`.",
             "hookgate_fleet_connected == 0";
         FLEET_CLAIMS = Counter "hookgate_fleet_claims_total" ["result"]
             "Deliveries for which the memory of the fleet was asked. `result` is `made`, `taken` (a copy was taken before), `in_flight` (another host has a copy) or `failed` (no answer). Absent until the first.",
