@@ -178,6 +178,10 @@ fn ranges_change_under_traffic_without_a_lost_connection() {
         });
         let mut filter = start(&network, variants[0].clone());
         let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+        // The first connection waits for the neighbour to be found, which may take a second.
+        for client in ALLOWED {
+            assert_eq!(network.connect(client, 443, PATIENCE).unwrap(), "ok", "{attach:?} {client}");
+        }
         thread::scope(|scope| {
             for client in ALLOWED {
                 let (network, done, served) = (&network, &done, &served);
