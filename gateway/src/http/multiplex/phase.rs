@@ -51,6 +51,10 @@ impl Phase {
     pub(super) fn next(self, sight: Sight, limits: &Limits) -> (Self, Option<Timer>) {
         let (next, timer) = match sight {
             Sight { leaving: true, open: 0, .. } => (Self::Leaving, Timer::closing(LINGER_TIMEOUT)),
+            // What is no answer, such as that to a ping, may wait for the kernel too.
+            Sight { blocked: true, open: 0, in_head: false, .. } if self == Self::Idle => {
+                (Self::Idle, Timer::idle(limits.idle_timeout))
+            }
             Sight { blocked: true, has_begun: true, .. } => (Self::Stalled, draining(limits)),
             Sight { in_head: true, .. } => (Self::Head, Timer::closing(limits.request_head_timeout)),
             Sight { open: 1.., .. } => (Self::Busy, Timer::unbounded()),
@@ -94,7 +98,8 @@ mod tests {
         check(Phase::Busy, nothing, (Phase::Idle, Some(idle)));
         check(Phase::Idle, nothing, (Phase::Idle, None));
         let blocked = Sight { blocked: true, ..nothing };
-        check(Phase::Idle, blocked, (Phase::Stalled, Some(draining(&limits))));
+        check(Phase::Idle, blocked, (Phase::Idle, None));
+        check(Phase::Busy, blocked, (Phase::Stalled, Some(draining(&limits))));
         check(Phase::Leaving, Sight { blocked: true, ..leaving }, (Phase::Leaving, None));
         check(Phase::Idle, head, (Phase::Head, Some(reading)));
         check(Phase::Head, head, (Phase::Head, None));
