@@ -1,6 +1,6 @@
 //! The thread that talks to the NATS servers: its connection, and the bucket.
 //!
-//! Owns the reconnection, what the bucket must be like, and the order of works: each runs by itself, so that a slow one holds no other up. Must
+//! Owns the reconnection, what is wanted of the bucket, and the order of works: each runs by itself, so that a slow one holds no other up. Must
 //! not know requests.
 
 use std::cell::{Cell, RefCell};
@@ -12,15 +12,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
-use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
-use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::jetstream::stream::Config;
+use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
-use super::memory::{Failed, Memory, Outcome};
+use super::memory::{Memory, Outcome};
 use super::spool::{Plan, Spool, Status};
+use super::stream::{self, Failed, Missing, failed};
 use super::{FallsBack, Fleet, Handing, QUEUE, Settings, Work};
 use crate::cause::Cause;
 use crate::config::{Fallback, FleetSpool};
@@ -274,14 +274,6 @@ fn split<T>(result: Result<T, Failed>) -> (Option<T>, Result<(), Failed>) {
     }
 }
 
-/// Why there is no bucket.
-enum Missing {
-    /// The servers do not say whether there is one.
-    NoAnswer(String),
-    /// There is one that forgets.
-    Unfit(String),
-}
-
 /// The bucket of the fleet. It is looked for when it is needed first, and after a failure: the servers may have lost it.
 struct Bucket {
     client: Client,
@@ -338,72 +330,28 @@ impl Bucket {
             }
             // It may be there as before.
             Err(Missing::NoAnswer(_)) if kept.is_some() => return,
-            Err(Missing::NoAnswer(error) | Missing::Unfit(error)) => error,
+            Err(missing) => missing.to_string(),
         };
         *kept = None;
         let cause = Cause::Gateway.label();
         tracing::error!(bucket = self.name, error, cause, "the memory of the fleet cannot be used");
     }
 
-    /// Finds the stream of the bucket, or makes it. One that is there is never changed.
+    /// Finds the stream of the bucket, or makes it.
     async fn find(&self) -> Result<Memory, Missing> {
-        fn no_answer(error: impl ToString) -> Missing {
-            Missing::NoAnswer(error.to_string())
-        }
         let mut context: Context = jetstream::new(self.client.clone());
         context.set_timeout(PATIENCE);
-        let stream = format!("KV_{}", self.name);
-        // Not `create_key_value`, which asks for the account in a form that NATS 2.9 does not have.
-        let found = match context.get_stream(&stream).await {
-            Ok(found) => found.cached_info().config.clone(),
-            Err(error) if is_absent(&error.kind()) => {
-                let made = context.create_stream(self.wanted(&stream)).await.map_err(no_answer)?;
-                made.cached_info().config.clone()
-            }
-            Err(error) => return Err(no_answer(error)),
-        };
-        self.judge(&found).map_err(Missing::Unfit)?;
-        context.get_key_value(&self.name).await.map(Memory::new).map_err(no_answer)
-    }
-
-    fn wanted(&self, stream: &str) -> Config {
-        Config {
-            name: stream.to_owned(),
+        let wanted = Config {
             description: Some("hookgate: which deliveries were taken".to_owned()),
             subjects: vec![format!("$KV.{}.>", self.name)],
             max_messages_per_subject: 1,
             max_age: self.kept,
-            storage: StorageType::File,
-            num_replicas: self.replicas,
-            discard: DiscardPolicy::New,
             allow_rollup: true,
             deny_delete: true,
-            allow_direct: true,
-            ..Config::default()
-        }
-    }
-
-    /// Whether a bucket that is there keeps what it is told.
-    fn judge(&self, found: &Config) -> Result<(), String> {
-        let is_kept = found.max_age.is_zero() || found.max_age >= self.kept;
-        let wrong = if found.storage != StorageType::File {
-            "it is in memory, and must be in files"
-        } else if found.max_messages_per_subject != 1 {
-            "its history is not 1"
-        } else if !is_kept {
-            "it forgets earlier than [fleet] keep_s says"
-        } else if found.discard != DiscardPolicy::New {
-            "it discards old entries when it is full"
-        } else if found.num_replicas < self.replicas {
-            "it has fewer copies than [fleet] replicas says"
-        } else {
-            return Ok(());
+            ..stream::wanted(format!("KV_{}", self.name), self.replicas)
         };
-        Err(format!("{wrong}; correct it (`nats stream edit KV_{}`), or write another name", self.name))
+        stream::find(&context, wanted).await?;
+        let bucket = context.get_key_value(&self.name).await;
+        bucket.map(Memory::new).map_err(|error| Missing::NoAnswer(failed(error)))
     }
-}
-
-fn is_absent(kind: &GetStreamErrorKind) -> bool {
-    // JetStream's code of an unknown stream.
-    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }

@@ -15,16 +15,13 @@ use data_encoding::HEXLOWER;
 use hookgate_core::auth::KeptDelivery;
 use rustls_pki_types::UnixTime;
 
+use super::stream::{Failed, failed};
+
 /// How far the clocks of two hosts may differ, in seconds: NTP keeps them within a tenth of a second.
 const SKEW: u64 = 5;
 
 /// How often an operation is tried that another host has overtaken. Each time, that host has made progress.
 const ATTEMPTS: usize = 4;
-
-/// The servers gave no answer, or none that is known.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Failed(String);
 
 /// An id of a delivery that this host has claimed.
 #[derive(Debug)]
@@ -109,13 +106,13 @@ impl Memory {
             match self.0.create(&key, value.clone()).await {
                 Ok(revision) => return Ok(Ok(claimed(revision))),
                 Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Failed(error.to_string())),
+                Err(error) => return Err(failed(error)),
             }
-            let entry = self.0.entry(&key).await.map_err(|error| Failed(error.to_string()))?;
+            let entry = self.0.entry(&key).await.map_err(failed)?;
             // Released since.
             let Some(Entry { value: found, revision, operation: Operation::Put, .. }) = entry else { continue };
             let Some(state) = State::parse(&found) else {
-                return Err(Failed(format!("the entry {key} is not one of hookgate")));
+                return Err(failed(format!("the entry {key} is not one of hookgate")));
             };
             match state {
                 State::Taken { until } if now <= until.saturating_add(SKEW) => return Ok(Err(Outcome::Taken)),
@@ -125,7 +122,7 @@ impl Memory {
             match self.0.update(&key, value, revision).await {
                 Ok(revision) => return Ok(Ok(claimed(revision))),
                 Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {}
-                Err(error) => return Err(Failed(error.to_string())),
+                Err(error) => return Err(failed(error)),
             }
         }
         Ok(Err(Outcome::InFlight))
@@ -139,7 +136,7 @@ impl Memory {
     pub(super) async fn take(&self, claimed: &[Claimed]) -> Result<(), Failed> {
         for Claimed { key, revision, until } in claimed {
             let taken = State::Taken { until: *until }.text();
-            self.0.update(key, taken, *revision).await.map_err(|error| Failed(error.to_string()))?;
+            self.0.update(key, taken, *revision).await.map_err(failed)?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 mod connection;
 mod memory;
 mod spool;
+mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

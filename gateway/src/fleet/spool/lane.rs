@@ -16,10 +16,11 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::spawn_local;
 
 use super::message::{Message, Meta};
-use super::streams::{ACK_WAIT, Attempts, Failed, NotPut, Streams, attempts_of};
+use super::streams::{ACK_WAIT, Attempts, NotPut, Streams, attempts_of};
 use super::{Demands, Outcome, Pulled, Settling, Shared, turn};
 use crate::cause::Cause;
-use crate::deliveries::{Fate, OrderKey, Waiting, now_ms};
+use crate::deliveries::{Fate, Waiting, now_ms};
+use crate::fleet::stream::{Failed, failed};
 
 /// How long the servers hold a pull that finds nothing. It also bounds how long a lost pull goes unnoticed.
 const PULL: Duration = Duration::from_secs(5);
@@ -36,7 +37,8 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// The pause of a delivery that this host cannot hand over, before it comes again here or at another host.
 const ELSEWHERE: Duration = Duration::from_secs(30);
 
-/// How often nobody may listen for an acknowledgement, a second apart: longer than an election. Then the delivery comes again, if it is there.
+/// How often a consumer may miss an acknowledgement because it has no leader, a second apart: longer than an election. Then the delivery comes again, if it
+/// is there.
 const UNHEARD: u32 = 20;
 
 /// The pause of a delivery that no handler will take, and for which there is no room among the dead letters, in milliseconds.
@@ -101,21 +103,16 @@ pub(super) fn take_turn(shared: &Rc<Shared>, streams: Streams, route: Arc<str>, 
 
 /// Acknowledges a delivery, and returns when the servers have it.
 async fn acknowledge(client: &Client, pull: &Pull) -> Result<(), Failed> {
-    let reply = pull.reply.clone().ok_or_else(|| Failed("a message cannot be acknowledged".to_owned()))?;
-    // Not by `double_ack`, for which it is an answer that nobody listens.
-    let mut unheard = 0;
-    while let Err(error) = client.request(reply.clone(), "+ACK".into()).await {
-        let is_unheard = error.kind() == RequestErrorKind::NoResponders;
-        unheard += u32::from(is_unheard);
-        if !is_unheard {
-            return Err(Failed(error.to_string()));
+    let reply = pull.reply.clone().ok_or_else(|| failed("a message cannot be acknowledged"))?;
+    for _ in 0..=UNHEARD {
+        // Not by `double_ack`, for which it is an answer that no consumer listens.
+        match client.request(reply.clone(), "+ACK".into()).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => sleep(PAUSE).await,
+            Err(error) => return Err(failed(error)),
         }
-        // The consumer has no leader for a moment, or is gone, and the delivery with it.
-        if unheard > UNHEARD {
-            return Ok(());
-        }
-        sleep(PAUSE).await;
     }
+    // The consumer is gone, and the delivery with it.
     Ok(())
 }
 
@@ -163,11 +160,10 @@ impl Lane {
 
     async fn pull(self: &Rc<Self>, streams: &Streams, room: usize) -> Result<(), Failed> {
         let consumer = streams.consumer(&self.route).await?;
-        let failed = |error: &dyn std::fmt::Display| Failed(error.to_string());
         let batch = consumer.batch().max_messages(room).expires(PULL).messages().await;
-        let mut batch = batch.map_err(|error| failed(&error))?;
+        let mut batch = batch.map_err(failed)?;
         while let Some(message) = batch.next().await {
-            let message = message.map_err(|error| failed(&error))?;
+            let message = message.map_err(failed)?;
             self.held.set(self.held.get() + 1);
             let (lane, streams) = (Rc::clone(self), streams.clone());
             spawn_local(async move {
@@ -211,7 +207,7 @@ impl Lane {
 
     /// Hands over a delivery without an order key.
     async fn hand_over(&self, streams: &Streams, pull: &Pull, message: Message) -> Result<(), Failed> {
-        let info = pull.info().map_err(|error| Failed(error.to_string()))?;
+        let info = pull.info().map_err(failed)?;
         // A first one has no attempts.
         let noted = if info.delivered > 1 { streams.attempts(&message.meta.id).await? } else { None };
         let was_noted = noted.is_some();
@@ -273,7 +269,7 @@ impl Lane {
             id: meta.id.as_str().into(),
             route: Arc::clone(&self.route),
             provider: meta.provider.as_str().into(),
-            key: None::<OrderKey>,
+            key: None,
             received_ms: meta.received_ms,
             until_ms: meta.until_ms,
             attempts: before.attempts,

@@ -27,9 +27,10 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::spawn_local;
 
 use self::message::Message;
-use self::streams::{Failed, NotPut, Streams, Wanted};
+use self::streams::{NotPut, Streams, Wanted};
 use crate::cause::Cause;
 use crate::deliveries::{Answer, CALM_AT, Command, Fate, Pauses, Spooled, StoredRequest, WARN_AT, Waiting, now_ms};
+use crate::fleet::stream::Failed;
 use crate::metrics::fleet as metrics;
 
 pub(in crate::fleet) use self::message::{Message as Outbound, Meta};

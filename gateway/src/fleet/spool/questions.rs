@@ -11,9 +11,10 @@ use data_encoding::BASE64;
 use hookgate_io::timer::sleep;
 
 use super::message::{Message, Meta};
-use super::streams::{Attempts, Failed, NotPut, Streams, attempts_of, read};
+use super::streams::{Attempts, Streams, attempts_of, read};
 use super::{Shared, lane};
 use crate::deliveries::{Answer, Command, Filter, Listed, PAGE, Selection, Shown, now_ms};
+use crate::fleet::stream::Failed;
 
 /// Beyond the number of every row: deliveries that wait in the stream.
 const WAITING: i64 = 1 << 60;
@@ -199,10 +200,7 @@ impl Found {
         if place == Place::Waiting {
             streams.forget(&again.meta.id).await?;
         }
-        streams.put_again(&again, now).await.map_err(|error| match error {
-            NotPut::Full(because) => Failed(because),
-            NotPut::Failed(error) => error,
-        })?;
+        streams.put_again(&again, now).await?;
         match place {
             Place::Waiting => streams.remove_waiting(sequence).await,
             Place::Dead => streams.remove_dead(sequence).await,

@@ -15,17 +15,16 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::jetstream::consumer::pull::Config as ConsumerConfig;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
-use async_nats::jetstream::context::{GetStreamErrorKind, PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::kv::{CreateErrorKind, Store};
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, StorageType, Stream,
-};
+use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind, RetentionPolicy, Stream};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use serde::{Deserialize, Serialize};
 
 use super::message::{Message, Meta, Subjects, token};
 use crate::deliveries::Pauses;
+use crate::fleet::stream::{self, Failed, failed};
 
 /// How long a message counts as being handed over without a sign of its host. Also the longest pause after a lost host.
 pub(super) const ACK_WAIT: Duration = Duration::from_secs(30);
@@ -39,15 +38,6 @@ const DUPLICATES: Duration = Duration::from_secs(600);
 /// The entry with the routes that are paused.
 const PAUSED: &str = "paused";
 
-/// The servers gave no answer, or none that is known.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Failed(pub(super) String);
-
-fn failed(error: impl std::fmt::Display) -> Failed {
-    Failed(error.to_string())
-}
-
 /// Why a message was not put into a stream.
 #[derive(Debug)]
 pub(super) enum NotPut {
@@ -55,6 +45,15 @@ pub(super) enum NotPut {
     Full(String),
     /// It is not known to be stored.
     Failed(Failed),
+}
+
+impl From<NotPut> for Failed {
+    fn from(not_put: NotPut) -> Self {
+        match not_put {
+            NotPut::Full(because) => failed(because),
+            NotPut::Failed(error) => error,
+        }
+    }
 }
 
 /// What became of the attempts of a delivery so far.
@@ -107,8 +106,8 @@ impl Streams {
             duplicate_window: DUPLICATES,
             ..wanted.stream(name("dead"))
         };
-        let spool = find_stream(&context, spool).await?;
-        let dead = find_stream(&context, dead).await?;
+        let spool = stream::find(&context, spool).await.map_err(failed)?;
+        let dead = stream::find(&context, dead).await.map_err(failed)?;
         let attempts = find_bucket(&context, wanted, &name("attempts"), Duration::ZERO).await?;
         let turns = find_bucket(&context, wanted, &name("turns"), TURN).await?;
         Ok(Self { context, subjects, spool, dead, attempts, turns })
@@ -265,62 +264,8 @@ fn attempts_key(id: &str) -> String {
 
 impl Wanted {
     fn stream(&self, name: String) -> Config {
-        Config {
-            name,
-            storage: StorageType::File,
-            num_replicas: self.replicas,
-            discard: DiscardPolicy::New,
-            max_bytes: self.max_bytes,
-            allow_direct: true,
-            ..Config::default()
-        }
+        Config { max_bytes: self.max_bytes, ..stream::wanted(name, self.replicas) }
     }
-
-    /// What is wrong with a stream that is there.
-    fn judge(&self, wanted: &Config, found: &Config) -> Result<(), Failed> {
-        let forgets = !found.max_age.is_zero() && (wanted.max_age.is_zero() || found.max_age < wanted.max_age);
-        let wrong = if found.storage != StorageType::File {
-            "it is in memory, and must be in files"
-        } else if found.retention != wanted.retention {
-            "its retention is another (workqueue for the spool, limits for all else)"
-        } else if found.discard != DiscardPolicy::New {
-            "it discards old messages when it is full"
-        } else if forgets {
-            "its messages have an age limit that is too short"
-        // The servers write -1 for no bound.
-        } else if wanted.max_messages_per_subject.max(0) != found.max_messages_per_subject.max(0) {
-            "it keeps another number of messages of a subject"
-        } else if found.num_replicas < self.replicas {
-            "it has fewer copies than [fleet] replicas says"
-        } else if !wanted.subjects.iter().all(|subject| found.subjects.contains(subject)) {
-            "it lacks subjects"
-        } else {
-            return Ok(());
-        };
-        let name = &wanted.name;
-        Err(Failed(format!(
-            "stream {name}: {wrong}; correct it (`nats stream edit {name}`), or write another name in [fleet]"
-        )))
-    }
-}
-
-/// Finds a stream, or makes it.
-async fn find_stream(context: &Context, wanted: Config) -> Result<Stream, Failed> {
-    let checker = |found: &Stream, wanted: &Config| {
-        let replicas = wanted.num_replicas;
-        Wanted { fleet: String::new(), replicas, max_bytes: 0 }.judge(wanted, &found.cached_info().config)
-    };
-    let found = match context.get_stream(&wanted.name).await {
-        Ok(found) => found,
-        Err(error) if is_absent(&error.kind()) => {
-            let made = context.create_stream(wanted.clone()).await.map_err(failed)?;
-            tracing::info!(stream = wanted.name, "made a stream of the fleet");
-            made
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    checker(&found, &wanted)?;
-    Ok(found)
 }
 
 /// Finds a bucket, or makes it, with a history of 1.
@@ -335,12 +280,8 @@ async fn find_bucket(context: &Context, wanted: &Wanted, name: &str, max_age: Du
         duplicate_window,
         ..wanted.stream(format!("KV_{name}"))
     };
-    find_stream(context, stream).await?;
+    stream::find(context, stream).await.map_err(failed)?;
     context.get_key_value(name).await.map_err(failed)
-}
-
-fn is_absent(kind: &GetStreamErrorKind) -> bool {
-    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 async fn next(stream: &Stream, subject: &str, from: u64) -> Result<Option<StreamMessage>, Failed> {
@@ -380,7 +321,7 @@ fn not_put(error: PublishError) -> NotPut {
         PublishErrorKind::Other if because.contains("maximum") => {
             NotPut::Full(format!("The stream of the fleet is full ({because})."))
         }
-        _ => NotPut::Failed(Failed(format!("{error} {because}"))),
+        _ => NotPut::Failed(failed(format!("{error} {because}"))),
     }
 }
 

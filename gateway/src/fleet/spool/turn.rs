@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 use super::Outcome;
 use super::lane::{Lane, PAUSE, expired, give_back, held_for, take_turn};
 use super::message::token;
-use super::streams::{Failed, Streams, TURN, attempts_of, read};
+use super::streams::{Streams, TURN, attempts_of, read};
 use crate::deliveries::{Fate, now_ms};
+use crate::fleet::stream::Failed;
 
 /// The first pause of a delivery whose key is another host's turn. It doubles with each further one, up to [`LONGEST`]. Who has the turn
 /// goes on with this delivery, so the pause matters only if that host is lost.
