@@ -66,15 +66,15 @@ impl Drop for Place {
 }
 
 /// Keeps a lane for each route that the dispatcher names. Ends with it.
-pub(super) async fn keep(shared: Rc<Shared>, mut demands: watch::Receiver<Demands>) {
+pub(super) async fn keep(shared: Rc<Shared>) {
+    let mut demands = shared.demands.clone();
     let mut lanes = std::collections::HashMap::new();
     loop {
         let routes: Vec<Arc<str>> = demands.borrow_and_update().keys().cloned().collect();
         for route in routes {
             let lane = lanes.entry(Arc::clone(&route)).or_insert_with(|| None::<tokio::task::JoinHandle<()>>);
             if lane.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
-                let of_route = Lane { route, shared: Rc::clone(&shared), held: Cell::new(0), freed: Notify::new() };
-                *lane = Some(spawn_local(Rc::new(of_route).serve(demands.clone())));
+                *lane = Some(spawn_local(Rc::new(Lane::new(&shared, route)).serve(demands.clone())));
             }
         }
         if demands.changed().await.is_err() {
@@ -86,7 +86,7 @@ pub(super) async fn keep(shared: Rc<Shared>, mut demands: watch::Receiver<Demand
 /// Hands over the deliveries of this key after a pause, if it is nobody's turn then. It counts as one that waits until then.
 pub(super) fn take_turn(shared: &Rc<Shared>, streams: Streams, route: Arc<str>, key: String, pause: Duration) {
     shared.waits.set(shared.waits.get() + 1);
-    let lane = Lane { route, shared: Rc::clone(shared), held: Cell::new(0), freed: Notify::new() };
+    let lane = Lane::new(shared, route);
     drop(spawn_local(async move {
         sleep(pause).await;
         lane.shared.waits.set(lane.shared.waits.get().saturating_sub(1));
@@ -117,6 +117,10 @@ async fn acknowledge(client: &Client, pull: &Pull) -> Result<(), Failed> {
 }
 
 impl Lane {
+    fn new(shared: &Rc<Shared>, route: Arc<str>) -> Self {
+        Self { route, shared: Rc::clone(shared), held: Cell::new(0), freed: Notify::new() }
+    }
+
     /// Pulls as many as the dispatcher wants, until it does not name the route any more.
     async fn serve(self: Rc<Self>, mut demands: watch::Receiver<Demands>) {
         loop {
@@ -147,7 +151,7 @@ impl Lane {
     }
 
     /// Whether the route of this host admits the provider.
-    pub(super) fn admits(&self, meta: &Meta) -> bool {
+    fn admits(&self, meta: &Meta) -> bool {
         let demands = self.shared.demands.borrow();
         demands
             .get(&self.route)
@@ -196,7 +200,6 @@ impl Lane {
         }
         let handed = match message.meta.key.clone() {
             Some(key) => turn::serve(self, streams, &key, Some(&pull)).await,
-            None if !self.admits(&message.meta) => self.hold(streams, &pull, message).await,
             None => self.hand_over(streams, &pull, message).await,
         };
         if let Err(error) = handed {
@@ -212,34 +215,80 @@ impl Lane {
         let noted = if info.delivered > 1 { streams.attempts(&message.meta.id).await? } else { None };
         let was_noted = noted.is_some();
         let before = attempts_of(&message.meta, noted);
-        let pause = before.next_ms.saturating_sub(now_ms());
-        if pause > 0 {
-            give_back(pull, Duration::from_millis(pause)).await;
-            return Ok(());
-        }
         let alive = || async { drop(pull.ack_with(AckKind::Progress).await) };
-        let Some(Outcome { fate, stored }) = self.offer(info.stream_sequence, &message, &before, alive).await else {
-            give_back(pull, Duration::ZERO).await;
-            return Ok(());
-        };
-        let fate = self.settle_dead(streams, &message, fate).await;
-        match &fate {
-            Fate::Taken | Fate::Dead { .. } => self.insist(|| acknowledge(&self.shared.client, pull)).await,
-            Fate::Again { .. } => {
-                let pause = self.note(streams, &message.meta, &fate).await;
-                give_back(pull, pause).await;
+        let pause = match self.outcome(info.stream_sequence, &message, &before, alive).await {
+            Ok(outcome) => {
+                let remove = || acknowledge(&self.shared.client, pull);
+                self.settle(streams, &message, was_noted, outcome, remove).await
             }
+            Err(pause) => Some(pause),
+        };
+        if let Some(pause) = pause {
+            give_back(pull, pause).await;
         }
-        if was_noted && !matches!(fate, Fate::Again { .. }) {
-            self.insist(|| streams.forget(&message.meta.id)).await;
-        }
-        // The dispatcher may have ended.
-        let _ = stored.send(());
         Ok(())
     }
 
+    /// The outcome of a delivery whose turn it is: that of an attempt, or its end if no route of this host admits its provider.
+    ///
+    /// # Errors
+    ///
+    /// The pause after which it is to come again, here or at another host; zero if the dispatcher gives it back.
+    pub(super) async fn outcome<A: Future<Output = ()>>(
+        &self,
+        sequence: u64,
+        message: &Message,
+        before: &Attempts,
+        alive: impl Fn() -> A,
+    ) -> Result<Outcome, Duration> {
+        let pause = before.next_ms.saturating_sub(now_ms());
+        if pause > 0 {
+            return Err(Duration::from_millis(pause));
+        }
+        if self.admits(&message.meta) {
+            return self.offer(sequence, message, before, alive).await.ok_or(Duration::ZERO);
+        }
+        // Another host may admit the provider, or this one after a reload, until its time has passed.
+        if let Some(left) = message.meta.until_ms.checked_sub(now_ms()) {
+            return Err(ELSEWHERE.min(Duration::from_millis(left + 1)));
+        }
+        let outcome = "No route of this name admits its provider, and retry_for_s has passed.".to_owned();
+        Ok(Outcome::without_attempt(Fate::Dead { attempts: before.attempts, outcome }))
+    }
+
+    /// Tells the servers an outcome, and then the dispatcher. `remove` takes the delivery out of the stream. Returns the pause before the next
+    /// attempt, if there is one.
+    pub(super) async fn settle<F: Future<Output = Result<(), Failed>>>(
+        &self,
+        streams: &Streams,
+        message: &Message,
+        was_noted: bool,
+        outcome: Outcome,
+        remove: impl Fn() -> F,
+    ) -> Option<Duration> {
+        let Outcome { fate, stored } = outcome;
+        let id = &message.meta.id;
+        let pause = match self.settle_dead(streams, message, fate).await {
+            Fate::Taken | Fate::Dead { .. } => {
+                self.insist(remove).await;
+                if was_noted {
+                    self.insist(|| streams.forget(id)).await;
+                }
+                None
+            }
+            Fate::Again { attempts, next_ms, outcome } => {
+                let noted = Attempts { attempts, next_ms, outcome };
+                self.insist(|| streams.note(id, &noted)).await;
+                Some(Duration::from_millis(next_ms.saturating_sub(now_ms())))
+            }
+        };
+        // The dispatcher may have ended.
+        let _ = stored.send(());
+        pause
+    }
+
     /// Gives a delivery to the dispatcher, and waits for its outcome; `None` if it gives it back.
-    pub(super) async fn offer<A: Future<Output = ()>>(
+    async fn offer<A: Future<Output = ()>>(
         &self,
         sequence: u64,
         message: &Message,
@@ -248,7 +297,7 @@ impl Lane {
     ) -> Option<Outcome> {
         let Some(request) = message.request() else {
             let fate = Fate::Dead { attempts: before.attempts, outcome: "The message is damaged.".to_owned() };
-            return Some(Outcome { fate, stored: oneshot::channel().0 });
+            return Some(Outcome::without_attempt(fate));
         };
         let (told, outcome) = oneshot::channel();
         let waiting = self.waiting(sequence, &message.meta, before)?;
@@ -277,16 +326,8 @@ impl Lane {
         })
     }
 
-    /// Notes an attempt that another one will follow, and returns the pause until then.
-    pub(super) async fn note(&self, streams: &Streams, meta: &Meta, fate: &Fate) -> Duration {
-        let Fate::Again { attempts, next_ms, outcome } = fate else { return Duration::ZERO };
-        let noted = Attempts { attempts: *attempts, next_ms: *next_ms, outcome: outcome.clone() };
-        self.insist(|| streams.note(&meta.id, &noted)).await;
-        Duration::from_millis(next_ms.saturating_sub(now_ms()))
-    }
-
     /// Puts a dead letter among the others. If there is no room, another attempt follows.
-    pub(super) async fn settle_dead(&self, streams: &Streams, message: &Message, fate: Fate) -> Fate {
+    async fn settle_dead(&self, streams: &Streams, message: &Message, fate: Fate) -> Fate {
         let Fate::Dead { attempts, outcome } = fate else { return fate };
         let mut letter = message.clone();
         (letter.meta.attempts, letter.meta.outcome) = (attempts, outcome.clone());
@@ -306,39 +347,12 @@ impl Lane {
     }
 
     /// Repeats an operation until the servers say that it is done. Meanwhile the delivery counts as in flight.
-    pub(super) async fn insist<T, F: Future<Output = Result<T, Failed>>>(&self, operation: impl Fn() -> F) {
+    async fn insist<T, F: Future<Output = Result<T, Failed>>>(&self, operation: impl Fn() -> F) {
         while let Err(error) = operation().await {
             self.shared.failed(&error);
             sleep(PAUSE).await;
         }
     }
-
-    /// No route of this host admits the provider: another may, or this one after a reload, until its time has passed.
-    async fn hold(&self, streams: &Streams, pull: &Pull, message: Message) -> Result<(), Failed> {
-        if let Some(pause) = held_for(&message.meta) {
-            give_back(pull, pause).await;
-            return Ok(());
-        }
-        let noted = streams.attempts(&message.meta.id).await?;
-        match self.settle_dead(streams, &message, expired(&message.meta, noted)).await {
-            Fate::Dead { .. } => self.insist(|| acknowledge(&self.shared.client, pull)).await,
-            Fate::Taken | Fate::Again { .. } => return Ok(()),
-        }
-        self.insist(|| streams.forget(&message.meta.id)).await;
-        Ok(())
-    }
-}
-
-/// How long a delivery whose provider is not admitted here is left to other hosts; `None` if its time has passed.
-pub(super) fn held_for(meta: &Meta) -> Option<Duration> {
-    let left = meta.until_ms.checked_sub(now_ms())?;
-    Some(ELSEWHERE.min(Duration::from_millis(left + 1)))
-}
-
-/// What becomes of a delivery that no route took in its time.
-pub(super) fn expired(meta: &Meta, noted: Option<Attempts>) -> Fate {
-    let outcome = "No route of this name admits its provider, and retry_for_s has passed.".to_owned();
-    Fate::Dead { attempts: attempts_of(meta, noted).attempts, outcome }
 }
 
 /// Gives a message back to the servers, which give it to a host after the pause. If that is lost, they do after [`ACK_WAIT`].

@@ -92,6 +92,13 @@ struct Outcome {
     stored: oneshot::Sender<()>,
 }
 
+impl Outcome {
+    /// Of a delivery that the dispatcher was not asked to attempt, and does not wait for.
+    fn without_attempt(fate: Fate) -> Self {
+        Self { fate, stored: oneshot::channel().0 }
+    }
+}
+
 /// What the thread knows of the servers, for the others.
 #[derive(Debug)]
 pub(super) struct Status {
@@ -262,10 +269,10 @@ impl Shared {
     }
 
     /// Counts what waits, and sees what is paused, every now and then.
-    async fn look(self: Rc<Self>, demands: watch::Receiver<Demands>) {
+    async fn look(self: Rc<Self>) {
         loop {
             let routes: Vec<_> =
-                demands.borrow().iter().map(|(route, of)| (Arc::clone(route), of.max_entries)).collect();
+                self.demands.borrow().iter().map(|(route, of)| (Arc::clone(route), of.max_entries)).collect();
             // Without a durable route, no stream is made.
             if !routes.is_empty()
                 && let Some(streams) = self.streams().await
@@ -276,7 +283,8 @@ impl Shared {
                 }
             }
             sleep(LOOK).await;
-            if demands.has_changed().is_err() {
+            // The dispatcher has ended.
+            if self.demands.has_changed().is_err() {
                 return;
             }
         }
@@ -327,14 +335,14 @@ impl Spool {
             levels: RefCell::default(),
             is_failing: Cell::new(false),
             next_put: Cell::new(now),
-            demands: demands.clone(),
+            demands,
             host: format!("{:016x}", fastrand::u64(..)),
             turns: RefCell::default(),
             waits: Cell::new(0),
             status,
         });
-        drop(spawn_local(lane::keep(Rc::clone(&shared), demands.clone())));
-        drop(spawn_local(Rc::clone(&shared).look(demands)));
+        drop(spawn_local(lane::keep(Rc::clone(&shared))));
+        drop(spawn_local(Rc::clone(&shared).look()));
         Self(shared)
     }
 

@@ -9,13 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{AckKind, Message as Pull};
-use tokio::sync::oneshot;
 
-use super::Outcome;
-use super::lane::{Lane, PAUSE, expired, give_back, held_for, take_turn};
+use super::lane::{Lane, PAUSE, give_back, take_turn};
 use super::message::token;
 use super::streams::{Streams, TURN, attempts_of, read};
-use crate::deliveries::{Fate, now_ms};
 use crate::fleet::stream::Failed;
 
 /// The first pause of a delivery whose key is another host's turn. It doubles with each further one, up to [`LONGEST`]. Who has the turn
@@ -130,35 +127,18 @@ async fn serve_turn(turn: &Turn<'_>, key: &str, pull: Option<&Pull>) -> Result<O
         let noted = streams.attempts(&message.meta.id).await?;
         let was_noted = noted.is_some();
         let before = attempts_of(&message.meta, noted);
-        let pause = before.next_ms.saturating_sub(now_ms());
-        if pause > 0 {
-            return Ok(Some(Duration::from_millis(pause)));
-        }
-        if let (false, Some(pause)) = (lane.admits(&message.meta), held_for(&message.meta)) {
-            return Ok(Some(pause));
-        }
         let alive = || async {
             turn.renew().await;
             if let Some(pull) = pull {
                 drop(pull.ack_with(AckKind::Progress).await);
             }
         };
-        let outcome = match lane.admits(&message.meta) {
-            true => lane.offer(sequence, &message, &before, alive).await,
-            false => Some(Outcome { fate: expired(&message.meta, Some(before)), stored: oneshot::channel().0 }),
+        let outcome = match lane.outcome(sequence, &message, &before, alive).await {
+            Ok(outcome) => outcome,
+            Err(pause) => return Ok(Some(if pause.is_zero() { PAUSE } else { pause })),
         };
-        let Some(Outcome { fate, stored }) = outcome else { return Ok(Some(PAUSE)) };
-        let fate = lane.settle_dead(streams, &message, fate).await;
-        let mut next = None;
-        match &fate {
-            Fate::Taken | Fate::Dead { .. } => lane.insist(|| streams.remove_waiting(sequence)).await,
-            Fate::Again { .. } => next = Some(lane.note(streams, &message.meta, &fate).await),
-        }
-        if was_noted && next.is_none() {
-            lane.insist(|| streams.forget(&message.meta.id)).await;
-        }
-        // The dispatcher may have ended.
-        let _ = stored.send(());
+        let remove = || streams.remove_waiting(sequence);
+        let next = lane.settle(streams, &message, was_noted, outcome, remove).await;
         if next.is_some() {
             return Ok(next);
         }
