@@ -134,6 +134,15 @@ pub enum Answer {
     Error(String),
 }
 
+impl Answer {
+    /// No delivery with this id is stored.
+    pub fn unknown(id: &str) -> Self {
+        Self::Error(format!(
+            "no delivery {id} is stored: its handler took it, it was dropped, or it never was; hookgate deliveries list shows those that are"
+        ))
+    }
+}
+
 /// What is stored, as the dispatcher hears of it: in the order of the transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -216,13 +225,7 @@ fn show(connection: &Connection, id: &str, with_body: bool) -> rusqlite::Result<
             body_base64: row.get::<_, Option<Vec<u8>>>(17)?.map(|body| data_encoding::BASE64.encode(&body)),
         })
     });
-    Ok(found.optional()?.map_or_else(|| unknown(id), |shown| Answer::Delivery(Box::new(shown))))
-}
-
-fn unknown(id: &str) -> Answer {
-    Answer::Error(format!(
-        "no delivery {id} is stored: its handler took it, it was dropped, or it never was; hookgate deliveries list shows those that are"
-    ))
+    Ok(found.optional()?.map_or_else(|| Answer::unknown(id), |shown| Answer::Delivery(Box::new(shown))))
 }
 
 /// What a change did: the answer, and what the dispatcher has to know.
@@ -247,7 +250,7 @@ pub(super) fn change(transaction: &Transaction<'_>, command: &Command, now_ms: i
                 })
                 .optional()?;
             changed.answer = match found {
-                None => unknown(id),
+                None => Answer::unknown(id),
                 Some((number, size)) => {
                     changed.changes.push(Change::Gone { number });
                     changed.dropped = Some(size);
@@ -300,7 +303,7 @@ fn retry(
         .query_map(params![now_ms, wanted], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     changed.answer = match selection {
-        Selection::Id(id) if numbers.is_empty() => unknown(id),
+        Selection::Id(id) if numbers.is_empty() => Answer::unknown(id),
         _ => Answer::Changed(numbers.len() as u64),
     };
     // Without a further condition the whole spool would be read for one delivery.

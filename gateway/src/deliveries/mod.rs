@@ -30,7 +30,7 @@ pub use self::order::OrderKey;
 pub use self::pauses::Pauses;
 pub use self::spool::{Fate, NewDelivery, ReadError, RequestParts, Settled, StoredRequest, Waiting};
 pub use self::usage::Usage;
-pub use self::usage::{CALM_AT, WARN_AT};
+pub use self::usage::{Alarm, WARN_AT};
 pub use self::writer::{Changes, Survey, now_ms};
 use self::writer::{Question, Work, Write};
 pub use crate::config::Durable;

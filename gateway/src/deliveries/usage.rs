@@ -13,7 +13,20 @@ use crate::metrics::spool as metrics;
 /// Percent of a bound from which on hookgate warns, in the log and on the status page.
 pub const WARN_AT: u64 = 80;
 /// Percent below which the next warning may come, so that a level that swings around the other one warns once.
-pub const CALM_AT: u64 = 70;
+const CALM_AT: u64 = 70;
+
+/// Whether it was warned of a bound that fills.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alarm(bool);
+
+impl Alarm {
+    /// Whether to warn, now that so many percent of the bound are used: at [`WARN_AT`], and again only after a level below [`CALM_AT`].
+    pub fn rings(&mut self, percent: u64) -> bool {
+        let had_rung = self.0;
+        self.0 = percent >= WARN_AT || had_rung && percent >= CALM_AT;
+        percent >= WARN_AT && !had_rung
+    }
+}
 
 /// What is stored of one route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,7 +48,7 @@ struct Level {
     usage: Usage,
     /// The rule by which the last delivery was stored.
     rule: Option<Arc<Durable>>,
-    has_warned: bool,
+    alarm: Alarm,
     /// It was published as it is.
     is_published: bool,
 }
@@ -112,13 +125,12 @@ impl Usages {
             levels.set(route, |level| level.usage = usage);
             let Some(percent) = level.percent() else { continue };
             metrics::filled(route, percent);
-            if percent >= WARN_AT && !level.has_warned {
+            if level.alarm.rings(percent) {
                 tracing::warn!(
                     %route, waiting, dead, bytes, percent,
                     "the spool of the route fills; at 100 % its senders get 503 (max_entries, max_bytes of durable)"
                 );
             }
-            level.has_warned = percent >= WARN_AT || level.has_warned && percent >= CALM_AT;
         }
     }
 }
@@ -128,6 +140,13 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+
+    #[test]
+    fn an_alarm_rings_once_until_the_level_has_fallen() {
+        let mut alarm = Alarm::default();
+        let rings = [79, 80, 90, 75, 80, 69, 79, 80].map(|percent| alarm.rings(percent));
+        assert_eq!(rings, [false, true, false, false, false, false, false, true]);
+    }
 
     #[test]
     fn what_does_not_fit_is_not_counted() {

@@ -29,7 +29,7 @@ use tokio::task::spawn_local;
 use self::message::Message;
 use self::streams::{NotPut, Streams, Wanted};
 use crate::cause::Cause;
-use crate::deliveries::{Answer, CALM_AT, Command, Fate, Pauses, Spooled, StoredRequest, WARN_AT, Waiting, now_ms};
+use crate::deliveries::{Alarm, Answer, Command, Fate, Pauses, Spooled, StoredRequest, Waiting, now_ms};
 use crate::fleet::stream::Failed;
 use crate::metrics::fleet as metrics;
 
@@ -147,14 +147,14 @@ impl Plan {
 struct Level {
     waiting: u64,
     dead: u64,
-    has_warned: bool,
+    alarm: Alarm,
 }
 
 impl Level {
-    /// Warns at [`WARN_AT`] percent of `most`, once until it is below [`CALM_AT`].
+    /// Warns if it fills `most`.
     fn warn(&mut self, route: &str, most: u64) {
         let percent = (self.waiting + self.dead).saturating_mul(100) / most.max(1);
-        if percent >= WARN_AT && !self.has_warned {
+        if self.alarm.rings(percent) {
             let Self { waiting, dead, .. } = *self;
             let cause = Cause::Gateway.label();
             tracing::warn!(
@@ -162,7 +162,6 @@ impl Level {
                 "the spool of the fleet fills; at 100 % senders of the route get 503 (max_entries of durable)"
             );
         }
-        self.has_warned = percent >= WARN_AT || self.has_warned && percent >= CALM_AT;
     }
 }
 

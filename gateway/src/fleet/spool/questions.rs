@@ -49,15 +49,16 @@ pub(super) async fn answer(shared: &Rc<Shared>, streams: &Streams, command: &Com
         Command::List(filter) => list(shared, streams, filter).await.map(Answer::Deliveries),
         Command::Show { id, body } => {
             let found = find(streams, id).await?;
-            Ok(found.map_or_else(|| unknown(id), |found| Answer::Delivery(Box::new(shown(shared, &found, *body)))))
+            Ok(found
+                .map_or_else(|| Answer::unknown(id), |found| Answer::Delivery(Box::new(shown(shared, &found, *body)))))
         }
         Command::Drop { id } => {
-            let Some(found) = find(streams, id).await? else { return Ok(unknown(id)) };
+            let Some(found) = find(streams, id).await? else { return Ok(Answer::unknown(id)) };
             found.remove(streams).await?;
             Ok(Answer::Changed(1))
         }
         Command::Retry(Selection::Id(id)) => {
-            let Some(found) = find(streams, id).await? else { return Ok(unknown(id)) };
+            let Some(found) = find(streams, id).await? else { return Ok(Answer::unknown(id)) };
             found.retry(shared, streams).await?;
             Ok(Answer::Changed(1))
         }
@@ -75,12 +76,6 @@ pub(super) async fn answer(shared: &Rc<Shared>, streams: &Streams, command: &Com
             pause(shared, streams, |pauses| pauses.resume(&route)).await
         }
     }
-}
-
-fn unknown(id: &str) -> Answer {
-    Answer::Error(format!(
-        "no delivery {id} is stored: its handler took it, it was dropped, or it never was; hookgate deliveries list shows those that are"
-    ))
 }
 
 async fn list(shared: &Shared, streams: &Streams, filter: &Filter) -> Result<Vec<Listed>, Failed> {
