@@ -24,8 +24,9 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::connection::{Parts, Prepared, StartError, prepare};
 pub use self::memory::Claimed;
+pub use self::spool::Outbound;
 pub use self::spool::{Demand, Demands, Handing, Pulled, Settling};
-use self::spool::{Meta, Outbound, Status};
+use self::spool::{Meta, Status};
 use crate::config::OnStateFailure;
 use crate::deliveries::{Answer, Command, NewDelivery, NotStored, RequestParts, Spooled, Waiting};
 use crate::metrics::fleet as metrics;
@@ -106,41 +107,36 @@ impl Fleet {
         self.status.stores.load(Ordering::Relaxed)
     }
 
-    /// Whether the servers take a delivery of this length.
+    /// A delivery that has passed every check, as the servers get it.
     ///
     /// # Errors
     ///
-    /// Why not.
-    pub fn takes(&self, delivery: &NewDelivery) -> Result<(), String> {
-        self.fits(&Outbound::new(Meta::of_new(delivery), &delivery.request))
+    /// Why they do not take it: it is too long.
+    pub fn outbound(&self, delivery: &NewDelivery) -> Result<Outbound, String> {
+        self.fitting(Outbound::new(Meta::of_new(delivery), &delivery.request))
     }
 
-    fn fits(&self, message: &Outbound) -> Result<(), String> {
+    fn fitting(&self, message: Outbound) -> Result<Outbound, String> {
         let (bytes, most) = (message.bytes(), self.status.max_payload.load(Ordering::Relaxed));
         match bytes <= most {
-            true => Ok(()),
+            true => Ok(message),
             false => Err(format!("The delivery has {bytes} bytes, and the NATS servers take {most} (max_payload).")),
         }
     }
 
-    /// Stores a delivery that has passed every check. After [`Spooled::Stored`] it is on the servers, with as many copies as the stream has.
-    pub async fn store(&self, delivery: &NewDelivery) -> Spooled {
-        let message = Outbound::new(Meta::of_new(delivery), &delivery.request);
-        self.put(message, delivery.rule.max_entries).await
+    /// Stores a delivery, if there are fewer than `max_entries` of its route. After [`Spooled::Stored`] it is on the servers, with as many copies as the
+    /// stream has.
+    pub async fn store(&self, message: Outbound, max_entries: u64) -> Spooled {
+        let message = Box::new(message);
+        self.ask(|told| Work::Put { message, max_entries, told }).await.unwrap_or(Spooled::Failed)
     }
 
     /// Stores a delivery that has waited on the disk of this host; `None` if it is longer than the servers take.
     pub async fn store_waiting(&self, waiting: &Waiting, request: &RequestParts) -> Option<Spooled> {
         let proof = request.fields.get("x-hookgate-proof").and_then(|proof| proof.to_str().ok()).unwrap_or_default();
+        let message = self.fitting(Outbound::new(Meta::of_waiting(waiting, proof), request)).ok()?;
         // It has counted when it was accepted.
-        let message = Outbound::new(Meta::of_waiting(waiting, proof), request);
-        self.fits(&message).ok()?;
-        Some(self.put(message, u64::MAX).await)
-    }
-
-    async fn put(&self, message: Outbound, max_entries: u64) -> Spooled {
-        let message = Box::new(message);
-        self.ask(|told| Work::Put { message, max_entries, told }).await.unwrap_or(Spooled::Failed)
+        Some(self.store(message, u64::MAX).await)
     }
 
     /// Answers an operator's question about what the servers store.

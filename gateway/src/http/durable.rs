@@ -87,19 +87,19 @@ async fn spool(
     let Some(fleet) = snapshot.fleet.as_ref().filter(|fleet| fleet.has_spool()) else {
         return store.spool(delivery).await;
     };
-    if let Err(because) = fleet.takes(&delivery) {
-        return Spooled::Full(because);
-    }
+    let message = match fleet.outbound(&delivery) {
+        Ok(message) => message,
+        Err(because) => return Spooled::Full(because),
+    };
     // What waits on this disk comes first in the order of its key.
-    if delivery.key.is_none() || store.waiting() == 0 {
-        match fleet.store(&delivery).await {
-            Spooled::Stored => metrics::accepted(&delivery.route, &delivery.provider),
-            Spooled::Failed if fleet.falls_back() => return fall_back(store, delivery).await,
-            other => return other,
-        }
-        return Spooled::Stored;
+    let comes_after = delivery.key.is_some() && store.waiting() > 0;
+    let spooled = if comes_after { Spooled::Failed } else { fleet.store(message, rule.max_entries).await };
+    match spooled {
+        Spooled::Failed if comes_after || fleet.falls_back() => return fall_back(store, delivery).await,
+        Spooled::Stored => metrics::accepted(&delivery.route, &delivery.provider),
+        Spooled::Duplicate | Spooled::Full(_) | Spooled::Failed => {}
     }
-    fall_back(store, delivery).await
+    spooled
 }
 
 async fn fall_back(store: &DeliveryStore, delivery: NewDelivery) -> Spooled {

@@ -93,9 +93,9 @@ impl Meta {
     }
 }
 
-/// A message, as it is sent.
+/// A delivery as a message of the streams.
 #[derive(Clone, Debug)]
-pub(in crate::fleet) struct Message {
+pub struct Message {
     pub(super) meta: Meta,
     pub(super) payload: Bytes,
 }

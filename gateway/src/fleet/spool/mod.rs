@@ -33,7 +33,8 @@ use crate::deliveries::{Alarm, Answer, Command, Fate, Pauses, Spooled, StoredReq
 use crate::fleet::stream::Failed;
 use crate::metrics::fleet as metrics;
 
-pub(in crate::fleet) use self::message::{Message as Outbound, Meta};
+pub use self::message::Message as Outbound;
+pub(in crate::fleet) use self::message::Meta;
 
 /// Between two looks at how much waits, and at what is paused. Every host looks.
 const LOOK: Duration = Duration::from_secs(5);
