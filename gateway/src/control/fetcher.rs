@@ -18,6 +18,7 @@ use std::vec;
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::header::{
     ACCEPT, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
     USER_AGENT,
@@ -58,6 +59,29 @@ pub struct Validators {
     pub etag: Option<String>,
     /// `Last-Modified`
     pub last_modified: Option<String>,
+}
+
+/// What hookgate says it is.
+pub(super) const AGENT: &str = concat!("hookgate/", env!("CARGO_PKG_VERSION"));
+
+/// Reads a body of at most `limit` bytes.
+pub(super) async fn read(body: Incoming, limit: usize) -> Result<Bytes, FetchError> {
+    let read = Limited::new(body, limit).collect().await.map_err(|error| match error.is::<LengthLimitError>() {
+        true => FetchError::TooLarge { limit },
+        false => FetchError::Body(error.to_string()),
+    })?;
+    Ok(read.to_bytes())
+}
+
+/// The error of a redirection that is not followed.
+pub(super) fn redirected(status: StatusCode, headers: &HeaderMap) -> FetchError {
+    let location = headers.get(LOCATION).map_or(&b"nowhere"[..], |location| location.as_bytes());
+    FetchError::Redirect { status, location: shown(location) }
+}
+
+/// A location as messages show it.
+fn shown(location: &[u8]) -> String {
+    location[..location.len().min(200)].escape_ascii().to_string()
 }
 
 /// The answer to one request.
@@ -199,14 +223,8 @@ impl Fetcher {
             return Ok(Answer::NotModified { fresh_for });
         }
         check_head(head.status, &head.headers)?;
-        let document = Limited::new(body, self.limits.max_bytes).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                FetchError::TooLarge { limit: self.limits.max_bytes }
-            } else {
-                FetchError::Body(error.to_string())
-            }
-        })?;
-        Ok(Answer::Document { bytes: document.to_bytes(), validators: Validators::of(&head.headers), fresh_for })
+        let bytes = read(body, self.limits.max_bytes).await?;
+        Ok(Answer::Document { bytes, validators: Validators::of(&head.headers), fresh_for })
     }
 
     fn request(&self, url: &FeedUrl, validators: &Validators) -> Request<Empty<Bytes>> {
@@ -214,7 +232,7 @@ impl Fetcher {
         *request.uri_mut() = url.uri().clone();
         let fixed = HeaderValue::from_static;
         request.headers_mut().insert(ACCEPT, fixed(self.accept));
-        request.headers_mut().insert(USER_AGENT, fixed(concat!("hookgate/", env!("CARGO_PKG_VERSION"))));
+        request.headers_mut().insert(USER_AGENT, fixed(AGENT));
         for (name, value) in [(IF_NONE_MATCH, &validators.etag), (IF_MODIFIED_SINCE, &validators.last_modified)] {
             if let Some(value) = value.as_ref().and_then(|value| HeaderValue::from_str(value).ok()) {
                 request.headers_mut().insert(name, value);
@@ -248,7 +266,7 @@ fn follow(
     is_signed: bool,
 ) -> Result<FeedUrl, FetchError> {
     let location = headers.get(LOCATION).map_or(&b""[..], |location| location.as_bytes());
-    let shown = location[..location.len().min(200)].escape_ascii().to_string();
+    let shown = shown(location);
     let refused = |reason: String| FetchError::RedirectRefused { status, location: shown.clone(), reason };
     if left == 0 {
         return Err(refused("there were too many redirects before it".to_owned()));
@@ -320,9 +338,7 @@ fn first_of_each_family(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAd
 
 fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<(), FetchError> {
     if status.is_redirection() {
-        let location = headers.get(LOCATION).map_or(&b"nowhere"[..], |location| location.as_bytes());
-        let location = location[..location.len().min(200)].escape_ascii().to_string();
-        return Err(FetchError::Redirect { status, location });
+        return Err(redirected(status, headers));
     }
     if status != StatusCode::OK {
         return Err(FetchError::Status(status));

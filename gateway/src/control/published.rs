@@ -31,6 +31,7 @@ use crate::state::StateDirectory;
 pub(super) use copy::Copy;
 use hookgate_core::identity::RevocationList;
 pub(super) use source::{Content, Guard, KeyFeed, Outlet, Source, Terms};
+pub(super) use task::doubled;
 
 /// How long start-up waits for lists of which there is no copy. Longer than one fetch by default, so that a publisher that fails is known.
 const FIRST_ROUND: Duration = Duration::from_secs(12);

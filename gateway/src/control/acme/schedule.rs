@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::control::published::doubled;
+
 /// After the first failure at which an authority was asked for something. Let's Encrypt allows five failed verifications of a name in an hour.
 const FIRST: Duration = Duration::from_secs(60);
 /// The longest wait after such a failure. A certificate of 90 days then has 120 attempts left, and one of 6 days 8.
@@ -55,11 +57,9 @@ fn part(seconds: u64, luck: f64) -> u64 {
     (seconds as f64 * luck.clamp(0.0, 1.0)) as u64
 }
 
-/// The wait after `failures` in a row, from 1: doubled by each, and its second half random. `is_free`: the last one cost an authority nothing.
+/// The wait after `failures` in a row, from 1. `is_free`: the last one cost an authority nothing.
 pub(super) fn backoff(failures: u32, is_free: bool, luck: f64) -> Duration {
-    let (first, last) = if is_free { (FIRST_FREE, LAST_FREE) } else { (FIRST, LAST) };
-    let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(last);
-    doubled.mul_f64(0.5 + 0.5 * luck.clamp(0.0, 1.0))
+    doubled(failures, if is_free { (FIRST_FREE, LAST_FREE) } else { (FIRST, LAST) }, luck)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use rustls::ClientConfig;
@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::config::{Feed, FeedUrl, FetchLimits};
-use crate::control::fetcher::{self, FetchClient, FetchError, check_literal, failure};
+use crate::control::fetcher::{self, AGENT, FetchClient, FetchError, check_literal, failure, read, redirected};
 
 /// The longest wait that is believed of an authority, in seconds: a day. Rate limits of a week end no sooner by asking less.
 const LONGEST_RETRY_AFTER: u64 = 24 * 3600;
@@ -61,22 +61,13 @@ impl Transport {
         let url = FeedUrl::parse(&text)
             .map_err(|error| FetchError::Document(format!("it names a URL that is not used: {error}")))?;
         check_literal(&url, self.limits.allow_private)?;
-        let agent = HeaderValue::from_static(concat!("hookgate/", env!("CARGO_PKG_VERSION")));
-        request.headers_mut().insert(USER_AGENT, agent);
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let response = self.client.request(request).await.map_err(|error| failure(&url, error))?;
         let (mut head, body) = response.into_parts();
         if head.status.is_redirection() {
-            let location = head.headers.get(LOCATION).map_or(&b"nowhere"[..], |location| location.as_bytes());
-            let location = location[..location.len().min(200)].escape_ascii().to_string();
-            return Err(FetchError::Redirect { status: head.status, location });
+            return Err(redirected(head.status, &head.headers));
         }
-        let body = Limited::new(body, self.limits.max_bytes).collect().await.map_err(|error| match error
-            .is::<LengthLimitError>(
-        ) {
-            true => FetchError::TooLarge { limit: self.limits.max_bytes },
-            false => FetchError::Body(error.to_string()),
-        })?;
-        let body = body.to_bytes();
+        let body = read(body, self.limits.max_bytes).await?;
         if text == self.directory {
             check_directory(head.status, &body)?;
         } else if !head.status.is_success() && !is_json(head.headers.get(CONTENT_TYPE)) {

@@ -295,6 +295,11 @@ pub(super) fn earlier(fresh_for: Duration) -> Duration {
 
 /// The wait after `failures` in a row, from 1: doubled by each failure, and its second half random.
 pub(super) fn backoff(failures: u32) -> Duration {
-    let doubled = FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LAST_BACKOFF);
-    doubled.mul_f64(0.5 + 0.5 * fastrand::f64())
+    doubled(failures, (FIRST_BACKOFF, LAST_BACKOFF), fastrand::f64())
+}
+
+/// The wait after `failures` in a row, from 1, between the first and the longest of these: doubled by each, and its second half by `luck` (0 to 1).
+pub(in crate::control) fn doubled(failures: u32, (first, longest): (Duration, Duration), luck: f64) -> Duration {
+    let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
+    doubled.mul_f64(0.5 + 0.5 * luck.clamp(0.0, 1.0))
 }
