@@ -199,19 +199,6 @@ impl Snapshot {
             problem_types,
             ..
         } = config;
-        let Lasting {
-            cache,
-            keys,
-            replay,
-            deliveries,
-            fleet,
-            sightings,
-            suspects,
-            list_notes,
-            recent,
-            public_roots,
-            challenges,
-        } = lasting;
         let demands = Arc::new(Demands::new(proofs.providers, proofs.routes).of_providers(&providers));
         let strangers_body = strangers_body(&providers, &routes);
         let field = |provider: &Provider| {
@@ -222,14 +209,15 @@ impl Snapshot {
         let turns_unknown_away = providers.iter().all(|provider| provider.on_failure == OnFailure::Abort);
         let chain_limits =
             ChainLimits { max_certificates: limits.max_presented_certificates, max_bytes: limits.max_presented_bytes };
-        let identity = Identity::new(generation, providers.into(), cache, chain_limits).after(&sightings);
-        let identity = Arc::new(identity.with_public_roots(public_roots));
+        let identity =
+            Identity::new(generation, providers.into(), lasting.cache, chain_limits).after(&lasting.sightings);
+        let identity = Arc::new(identity.with_public_roots(lasting.public_roots));
         let scopes = Arc::new(Scopes::new(&routes));
         let tickets = tickets.map(|secrets| scopes.shared_keys(&secrets, &identity, &tls));
         let certificates = Arc::new(server_certificates(&certificates)?);
         let resolver = Arc::<Certificates>::clone(&certificates);
         let shared = Arc::new(SharedTls::new(resolver, tls.policy, &tls.key_exchange, tickets.clone(), http2)?);
-        let challenges = shared.challenges(&challenges)?;
+        let challenges = shared.challenges(&lasting.challenges)?;
         let sites = scopes.sites(&identity, &shared)?;
         let routes = Arc::new(RouteTable::new(routes.into()));
         Ok(Self {
@@ -238,15 +226,15 @@ impl Snapshot {
             routes,
             durable: durable.into(),
             demands,
-            keys,
+            keys: lasting.keys,
             provider_fields,
             sources: sources.into(),
-            replay,
-            deliveries,
-            fleet,
-            suspects,
-            list_notes,
-            recent,
+            replay: lasting.replay,
+            deliveries: lasting.deliveries,
+            fleet: lasting.fleet,
+            suspects: lasting.suspects,
+            list_notes: lasting.list_notes,
+            recent: lasting.recent,
             proxies: Proxies::new(proxies),
             limits,
             access: log.access,
