@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use hookgate_testkit::pki::{ClientIdentity, KeyKind, LeafOptions, Sender, Varian
 use hookgate_testkit::process::KilledOnDrop;
 use hookgate_testkit::wait::wait_until;
 
+use crate::acceptor::own_address;
 use crate::environment::{BINARY, Environment, SOON, quoted};
 use crate::tls_client::{TlsClient, TlsConnection};
 
@@ -28,13 +28,6 @@ const ID: &str = "x-delivery";
 
 /// For an election among servers, and a claim that expires.
 const LATER: Duration = Duration::from_secs(40);
-
-/// An address of this host that no other test has, so that the usual ports are free there.
-pub(crate) fn own_address() -> Ipv4Addr {
-    static COUNT: AtomicU8 = AtomicU8::new(0);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, 100 + COUNT.fetch_add(1, Ordering::Relaxed), high, low)
-}
 
 /// A NATS server with JetStream, killed on drop.
 pub(crate) struct Nats {
@@ -59,6 +52,21 @@ impl Nats {
         let accepts = || TcpStream::connect(address).is_ok();
         wait_until("the NATS server", SOON, accepts).unwrap();
         server
+    }
+
+    /// The server with this number of a cluster at these addresses, whose files are in a directory of its own.
+    pub(crate) fn member(directory: &Path, number: usize, addresses: &[Ipv4Addr], arguments: &[&str]) -> Self {
+        let (name, address) = (format!("n{number}"), addresses[number]);
+        let cluster = format!("nats://{address}:6222");
+        let routes = addresses.iter().map(|address| format!("nats://{address}:6222")).collect::<Vec<_>>().join(",");
+        let of_cluster = ["--server_name", &name, "--cluster_name", "test", "--cluster", &cluster, "--routes", &routes];
+        Self::start(&directory.join(&name), SocketAddrV4::new(address, 4222), &[arguments, &of_cluster].concat())
+    }
+
+    /// A cluster of three.
+    pub(crate) fn cluster(directory: &Path) -> Vec<Self> {
+        let addresses = [0; 3].map(|_| own_address());
+        (0..3).map(|number| Self::member(directory, number, &addresses, &[])).collect()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -343,16 +351,7 @@ fn a_rule_that_remembers_longer_than_the_hosts_is_refused() {
 #[test]
 fn a_cluster_goes_on_without_one_of_its_servers() {
     let directory = tempfile::tempdir().unwrap();
-    let addresses = [0; 3].map(|_| own_address());
-    let routes = addresses.map(|address| format!("nats://{address}:6222")).join(",");
-    let mut servers: Vec<Nats> = (addresses.iter().enumerate())
-        .map(|(number, address)| {
-            let (name, cluster) = (format!("n{number}"), format!("nats://{address}:6222"));
-            let arguments =
-                ["--server_name", &name, "--cluster_name", "test", "--cluster", &cluster, "--routes", &routes];
-            Nats::start(&directory.path().join(&name), SocketAddrV4::new(*address, 4222), &arguments)
-        })
-        .collect();
+    let mut servers = Nats::cluster(directory.path());
     let urls = servers.iter().map(Nats::url).collect::<Vec<_>>().join(", ");
     let sections = section(&urls).replace("replicas = 1", "replicas = 3");
     let hosts = Hosts::start(Environment::new().unwrap(), &[&sections, &sections]);

@@ -1,8 +1,7 @@
 //! Durable routes whose deliveries wait on real NATS servers: stored before they are answered, and handed over by any host.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddrV4;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use hookgate_testkit::wait::wait_until;
 
 use crate::command::hookgate;
 use crate::environment::{BINARY, Environment, SOON, quoted};
-use crate::fleet::{Nats, own_address};
+use crate::fleet::Nats;
 use crate::tls_client::{TlsClient, TlsConnection};
 
 const PATH: &str = "/orders";
@@ -142,6 +141,17 @@ fn each_once(count: usize) -> BTreeMap<String, usize> {
     (0..count).map(|number| (number.to_string(), 1)).collect()
 }
 
+/// Fails unless the handler took `turns` deliveries of each of these keys, in order.
+fn check_order(handler: &Handler, turns: u64, count: u64) {
+    let mut keys: HashMap<u64, Vec<u64>> = HashMap::new();
+    for request in handler.taken() {
+        let value: serde_json::Value = serde_json::from_str(&request.text()).unwrap();
+        keys.entry(value["key"].as_u64().unwrap()).or_default().push(value["n"].as_u64().unwrap());
+    }
+    let expected = (0..count).map(|key| (key, (0..turns).map(|turn| turn * count + key).collect()));
+    assert_eq!(keys, expected.collect::<HashMap<_, _>>());
+}
+
 #[test]
 fn what_one_host_accepted_another_hands_over() {
     let directory = tempfile::tempdir().unwrap();
@@ -215,15 +225,7 @@ fn deliveries_of_a_key_go_one_after_the_other_at_whichever_host() {
     std::os::unix::fs::symlink(hosts.socket(0), hosts.socket(1)).unwrap();
     wait_until("all deliveries", LATER, || handler.taken().len() >= 60).unwrap();
     hosts.wait_listed(0, "waiting", 0);
-    let mut keys: HashMap<u64, Vec<u64>> = HashMap::new();
-    for request in handler.taken() {
-        let value: serde_json::Value = serde_json::from_str(&request.text()).unwrap();
-        keys.entry(value["key"].as_u64().unwrap()).or_default().push(value["n"].as_u64().unwrap());
-    }
-    for (key, numbers) in keys {
-        let expected: Vec<u64> = (0..12).map(|turn| turn * 5 + key).collect();
-        assert_eq!(numbers, expected, "{key}");
-    }
+    check_order(&handler, 12, 5);
 }
 
 #[test]
@@ -295,15 +297,7 @@ fn without_servers_the_disk_takes_over_and_they_get_what_is_there_in_order() {
     let handler = hosts.start_handler(1, Behaviour::Json);
     let _nats = Nats::start(&files, address, &[]);
     wait_until("all deliveries", LATER, || handler.taken().len() >= 30).unwrap();
-    let mut keys: HashMap<u64, Vec<u64>> = HashMap::new();
-    for request in handler.taken() {
-        let value: serde_json::Value = serde_json::from_str(&request.text()).unwrap();
-        keys.entry(value["key"].as_u64().unwrap()).or_default().push(value["n"].as_u64().unwrap());
-    }
-    for (key, numbers) in keys {
-        let expected: Vec<u64> = (0..10).map(|turn| turn * 3 + key).collect();
-        assert_eq!(numbers, expected, "{key}");
-    }
+    check_order(&handler, 10, 3);
     hosts.wait_listed(0, "waiting", 0);
 }
 
@@ -485,21 +479,10 @@ fn what_no_provider_of_the_route_may_have_sent_is_held_then_dead_and_again_if_it
     assert_eq!(hosts.listed(0, "dead").len(), 1);
 }
 
-fn cluster(directory: &Path) -> Vec<Nats> {
-    let addresses = [0; 3].map(|_| own_address());
-    let routes = addresses.map(|address| format!("nats://{address}:6222")).join(",");
-    let server = |(number, address): (usize, &std::net::Ipv4Addr)| {
-        let (name, cluster) = (format!("n{number}"), format!("nats://{address}:6222"));
-        let arguments = ["--server_name", &name, "--cluster_name", "test", "--cluster", &cluster, "--routes", &routes];
-        Nats::start(&directory.join(&name), SocketAddrV4::new(*address, 4222), &arguments)
-    };
-    addresses.iter().enumerate().map(server).collect()
-}
-
 #[test]
 fn what_a_cluster_has_stored_survives_one_of_its_servers_and_a_host() {
     let directory = tempfile::tempdir().unwrap();
-    let mut servers = cluster(directory.path());
+    let mut servers = Nats::cluster(directory.path());
     let urls = servers.iter().map(Nats::url).collect::<Vec<_>>().join(", ");
     let mut hosts = Hosts::start(2, &urls, "replicas = 3", "");
     hosts.store(0, "0");

@@ -3,6 +3,7 @@
 //! One file per subject, one behaviour per test. `HOOKGATE_TEST_IO` selects the I/O backend.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+mod acceptor;
 mod access;
 mod acme;
 mod admin;

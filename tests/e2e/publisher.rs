@@ -3,19 +3,18 @@
 //! Owns its port and its threads, which end on drop. Must not judge its clients.
 
 use std::io::{self, BufReader, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hookgate_testkit::http::Request;
-use hookgate_testkit::pki::{KeyKind, Pki};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use hookgate_testkit::pki::Pki;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use crate::acceptor::{Acceptor, server_config};
 use crate::environment::{SOON, quoted};
 
 /// How the server answers.
@@ -64,26 +63,19 @@ struct Shared {
     config: Option<Arc<ServerConfig>>,
     answer: Mutex<Answer>,
     requests: AtomicU64,
-    stopping: AtomicBool,
 }
 
 /// A running server; stops on drop.
 pub(crate) struct Publisher {
-    address: SocketAddr,
     root: Option<String>,
     shared: Arc<Shared>,
-    acceptor: Option<JoinHandle<()>>,
+    acceptor: Acceptor,
 }
 
 impl Publisher {
     /// Starts a server on a free port of 127.0.0.1, with a certificate for that address below the server root of `pki`.
     pub(crate) fn start(pki: &Pki, answer: Answer) -> Result<Self> {
-        let identity = pki.server("key-server", &["keys.example.com"], KeyKind::P256)?;
-        let chain = CertificateDer::pem_file_iter(&identity.chain_path)?.collect::<Result<_, _>>()?;
-        let key = PrivateKeyDer::from_pem_file(&identity.key_path)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key)?);
+        let config = server_config(pki, "key-server", "keys.example.com")?;
         Self::serve(Some(config), Some(quoted(pki.server_root().path())), answer)
     }
 
@@ -93,13 +85,10 @@ impl Publisher {
     }
 
     fn serve(config: Option<Arc<ServerConfig>>, root: Option<String>, answer: Answer) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
-        let (requests, stopping) = (AtomicU64::new(0), AtomicBool::new(false));
-        let shared = Arc::new(Shared { config, answer: Mutex::new(answer), requests, stopping });
+        let shared = Arc::new(Shared { config, answer: Mutex::new(answer), requests: AtomicU64::new(0) });
         let of_acceptor = Arc::clone(&shared);
-        let acceptor = thread::spawn(move || accept(&listener, &of_acceptor));
-        Ok(Self { address, root, shared, acceptor: Some(acceptor) })
+        let acceptor = Acceptor::start(move |stream, stopping| answer_to(stream, &of_acceptor, stopping))?;
+        Ok(Self { root, shared, acceptor })
     }
 
     /// Changes the answer for all further requests.
@@ -115,7 +104,7 @@ impl Publisher {
     /// The URL of `path` at this server.
     pub(crate) fn url(&self, path: &str) -> String {
         let scheme = if self.root.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}/{path}", self.address)
+        format!("{scheme}://{}/{path}", self.acceptor.address())
     }
 
     /// The table of `path` at this server, as a list of ranges or of revocations is named, with these keys added.
@@ -136,30 +125,7 @@ impl Publisher {
     }
 }
 
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        // Wakes the acceptor, which then sees `stopping`.
-        drop(TcpStream::connect(self.address));
-        if let Some(acceptor) = self.acceptor.take() {
-            drop(acceptor.join());
-        }
-    }
-}
-
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming() {
-        if shared.stopping.load(Ordering::SeqCst) {
-            return;
-        }
-        let Ok(stream) = stream else { continue };
-        let shared = Arc::clone(shared);
-        // The test sees the effect of an error on the client.
-        thread::spawn(move || drop(serve(stream, &shared)));
-    }
-}
-
-fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
+fn answer_to(stream: TcpStream, shared: &Shared, stopping: &AtomicBool) -> Result<()> {
     let answer = shared.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
     stream.set_read_timeout(Some(SOON))?;
     stream.set_write_timeout(Some(SOON))?;
@@ -171,11 +137,11 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
     match &shared.config {
         Some(config) => {
             let connection = ServerConnection::new(Arc::clone(config))?;
-            let mut stream = answer_one(StreamOwned::new(connection, stream), answer, shared)?;
+            let mut stream = answer_one(StreamOwned::new(connection, stream), answer, shared, stopping)?;
             stream.conn.send_close_notify();
             stream.flush()?;
         }
-        None => drop(answer_one(stream, answer, shared)?),
+        None => drop(answer_one(stream, answer, shared, stopping)?),
     }
     socket.shutdown(Shutdown::Write)?;
     // Reads until the client closes: a close with unread bytes would reset the connection.
@@ -184,7 +150,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
 }
 
 /// Reads one request, and answers it.
-fn answer_one<S: io::Read + Write>(stream: S, answer: Answer, shared: &Shared) -> Result<S> {
+fn answer_one<S: io::Read + Write>(stream: S, answer: Answer, shared: &Shared, stopping: &AtomicBool) -> Result<S> {
     let mut stream = BufReader::new(stream);
     let request = Request::read(&mut stream, 1)?.context("the client closed without a request")?;
     shared.requests.fetch_add(1, Ordering::SeqCst);
@@ -204,7 +170,7 @@ fn answer_one<S: io::Read + Write>(stream: S, answer: Answer, shared: &Shared) -
         }
         Answer::Trickle => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")?;
-            while !shared.stopping.load(Ordering::SeqCst) {
+            while !stopping.load(Ordering::SeqCst) {
                 stream.write_all(b" ")?;
                 stream.flush()?;
                 thread::sleep(Duration::from_millis(50));

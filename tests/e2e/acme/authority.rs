@@ -5,21 +5,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use anyhow::{Context, Result};
 use hookgate_testkit::http::Request;
 use hookgate_testkit::pki::{KeyKind, Pki};
 use hookgate_testkit::process::{KilledOnDrop, run};
 use hookgate_testkit::wait::wait_until;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
+use crate::acceptor::{Acceptor, own_address, server_config};
 use crate::environment::{Environment, SOON, quoted};
 
 /// The port of its clients' servers, to which it connects to verify a name.
@@ -66,7 +66,6 @@ struct Shared {
     /// The window that it advises for a renewal, as RFC 3339 writes times.
     window: Mutex<Option<(String, String)>>,
     port: Mutex<u16>,
-    stopping: AtomicBool,
 }
 
 /// The running authority.
@@ -74,18 +73,10 @@ pub(super) struct Authority {
     _pebble: KilledOnDrop,
     _names: KilledOnDrop,
     shared: Arc<Shared>,
-    acceptor: Option<JoinHandle<()>>,
-    relay: SocketAddr,
+    relay: Acceptor,
     /// The address of everything of this authority: that of its servers, and of every name that it verifies.
     pub(super) address: Ipv4Addr,
     root: String,
-}
-
-/// An address of this host that no other test has, so that fixed ports are free there.
-fn own_address() -> Ipv4Addr {
-    static COUNT: AtomicU8 = AtomicU8::new(0);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, 180 + COUNT.fetch_add(1, Ordering::Relaxed), high, low)
 }
 
 impl Authority {
@@ -118,40 +109,34 @@ impl Authority {
         let accepts = |port| TcpStream::connect(SocketAddrV4::new(address, port)).is_ok();
         wait_until("Pebble", SOON, || accepts(14000) && accepts(8055)).unwrap();
         let upstream = SocketAddrV4::new(address, 14000).into();
-        let (shared, relay, acceptor) = Self::relay(&environment.pki, upstream).unwrap();
+        let (shared, relay) = Self::relay(&environment.pki, upstream).unwrap();
         let root = quoted(environment.pki.server_root().path());
-        Self { _pebble: pebble, _names: names, shared, acceptor: Some(acceptor), relay, address, root }
+        Self { _pebble: pebble, _names: names, shared, relay, address, root }
     }
 
-    fn relay(pki: &Pki, upstream: SocketAddr) -> Result<(Arc<Shared>, SocketAddr, JoinHandle<()>)> {
-        let identity = pki.server("relay", &["acme.example.com"], KeyKind::P256)?;
-        let chain = CertificateDer::pem_file_iter(&identity.chain_path)?.collect::<Result<_, _>>()?;
-        let key = PrivateKeyDer::from_pem_file(&identity.key_path)?;
-        let provider = || Arc::new(rustls::crypto::ring::default_provider());
-        let server = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    fn relay(pki: &Pki, upstream: SocketAddr) -> Result<(Arc<Shared>, Acceptor)> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(pki.server_root().der().to_vec()))?;
-        let client = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let shared = Arc::new(Shared {
             upstream,
-            server: Arc::new(server.with_no_client_auth().with_single_cert(chain, key)?),
+            server: server_config(pki, "relay", "acme.example.com")?,
             client: Arc::new(client.with_root_certificates(roots).with_no_client_auth()),
             faults: Mutex::default(),
             requests: Mutex::default(),
             window: Mutex::default(),
             port: Mutex::default(),
-            stopping: AtomicBool::new(false),
         });
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
-        *lock(&shared.port) = address.port();
         let of_acceptor = Arc::clone(&shared);
-        Ok((shared, address, thread::spawn(move || accept(&listener, &of_acceptor))))
+        let acceptor = Acceptor::start(move |stream, stopping| relay(stream, &of_acceptor, stopping))?;
+        *lock(&shared.port) = acceptor.address().port();
+        Ok((shared, acceptor))
     }
 
     /// The inline table `acme` for these names, with these keys added.
     pub(super) fn acme(&self, domains: &[&str], keys: &str) -> String {
-        let url = format!("https://{}{DIRECTORY}", self.relay);
+        let url = format!("https://{}{DIRECTORY}", self.relay.address());
         format!(
             "[[certificate]]\nacme = {{ domains = {domains:?}, directory = \"{url}\", ca_file = {}, allow_private = true, \
              terms_of_service_agreed = true{keys} }}\n",
@@ -197,33 +182,11 @@ impl Authority {
     }
 }
 
-impl Drop for Authority {
-    fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        drop(TcpStream::connect(self.relay));
-        if let Some(acceptor) = self.acceptor.take() {
-            drop(acceptor.join());
-        }
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming() {
-        if shared.stopping.load(Ordering::SeqCst) {
-            return;
-        }
-        let Ok(stream) = stream else { continue };
-        let shared = Arc::clone(shared);
-        // The test sees the effect of an error on the client.
-        thread::spawn(move || drop(relay(stream, &shared)));
-    }
-}
-
-fn relay(stream: TcpStream, shared: &Shared) -> Result<()> {
+fn relay(stream: TcpStream, shared: &Shared, stopping: &AtomicBool) -> Result<()> {
     stream.set_read_timeout(Some(SOON))?;
     let connection = ServerConnection::new(Arc::clone(&shared.server))?;
     let mut stream = BufReader::new(StreamOwned::new(connection, stream));
@@ -232,7 +195,7 @@ fn relay(stream: TcpStream, shared: &Shared) -> Result<()> {
     lock(&shared.requests).push(path.clone());
     let fault =
         || lock(&shared.faults).iter().find(|(start, _)| path.starts_with(**start)).map(|(_, fault)| fault.clone());
-    while matches!(fault(), Some(Fault::Hold)) && !shared.stopping.load(Ordering::SeqCst) {
+    while matches!(fault(), Some(Fault::Hold)) && !stopping.load(Ordering::SeqCst) {
         thread::sleep(std::time::Duration::from_millis(5));
     }
     let answer = match (fault(), lock(&shared.window).clone()) {

@@ -2,7 +2,7 @@
 //!
 //! Owns the namespaces. What a sender hears on each side, and of copies at both hosts exactly one reaches a handler.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -58,17 +58,9 @@ impl Sides {
     fn start_servers(&self, files: &Path, certificate: &ServerIdentity) -> Vec<Nats> {
         let path = |path: &Path| path.display().to_string();
         let (chain, key) = (path(&certificate.chain_path), path(&certificate.key_path));
-        let routes = ADDRESSES.map(|address| format!("nats://{address}:6222")).join(",");
-        let start = |(number, address): (usize, &Ipv4Addr)| {
-            let (name, cluster) = (format!("n{number}"), format!("nats://{address}:6222"));
-            let tls = ["--tls", "--tlscert", &chain, "--tlskey", &key];
-            let cluster =
-                ["--server_name", &name, "--cluster_name", "test", "--cluster", &cluster, "--routes", &routes];
-            let arguments = [&tls[..], &cluster].concat();
-            let address = SocketAddrV4::new(*address, 4222);
-            self.at(number.min(1), || Nats::start(&files.join(&name), address, &arguments))
-        };
-        ADDRESSES.iter().enumerate().map(start).collect()
+        let tls = ["--tls", "--tlscert", &chain, "--tlskey", &key];
+        let start = |number: usize| self.at(number.min(1), || Nats::member(files, number, &ADDRESSES, &tls));
+        (0..ADDRESSES.len()).map(start).collect()
     }
 
     /// Sends the delivery to `host`, and fails if the answer takes too long.

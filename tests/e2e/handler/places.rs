@@ -1,15 +1,14 @@
 //! The places of a handler: counted over all workers, given in order, and cheap to wait for.
 
 use std::fs;
-use std::io::{BufReader, Write};
 use std::os::unix::net::UnixListener;
-use std::thread::{self, sleep};
+use std::thread::sleep;
 use std::time::Duration;
 
 use hookgate_testkit::handler::Behaviour;
-use hookgate_testkit::http::Request;
 use hookgate_testkit::wait::wait_until;
 
+use super::answer_all;
 use crate::environment::{PATH, SOON};
 use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsConnection, request};
@@ -94,16 +93,7 @@ fn requests_before_a_full_accept_queue_cost_little_and_are_served_when_there_is_
     wait_until("all requests", SOON, || in_flight() == REQUESTS as f64).unwrap();
     check_cheap(&gateway);
     let listener = UnixListener::from(std::os::fd::OwnedFd::from(listener));
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || {
-                let mut reader = BufReader::new(&stream);
-                while let Ok(Some(_)) = Request::read(&mut reader, 1) {
-                    let _ = (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-                }
-            });
-        }
-    });
+    answer_all(move || listener.accept().map(|(stream, _)| stream));
     for connection in &mut connections {
         assert_eq!(connection.response().unwrap().text(), "ok");
     }

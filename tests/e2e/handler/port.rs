@@ -1,6 +1,6 @@
 //! A handler at a loopback port: the same pool, field rules and deadlines as behind a Unix socket.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use hookgate_testkit::gateway::Signal;
 use hookgate_testkit::handler::{Behaviour, Handler};
-use hookgate_testkit::http::Request;
 use hookgate_testkit::wait::wait_until;
 use socket2::{Domain, Socket, Type};
 
+use super::answer_all;
 use crate::environment::{Environment, PATH, SOON, handler_socket};
 use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
@@ -159,16 +159,7 @@ fn requests_before_a_full_accept_queue_of_a_port_are_served_when_there_is_room()
     }
     let in_flight = || gateway.daemon.metric("hookgate_handler_requests_in_flight", &[]).unwrap();
     wait_until("all requests", SOON, || in_flight() == 20.0).unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || {
-                let mut reader = BufReader::new(&stream);
-                while let Ok(Some(_)) = Request::read(&mut reader, 1) {
-                    let _ = (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-                }
-            });
-        }
-    });
+    answer_all(move || listener.accept().map(|(stream, _)| stream));
     for connection in &mut connections {
         assert_eq!(connection.response().unwrap().text(), "ok");
     }
