@@ -1,6 +1,6 @@
 //! Hosts that share the memory of deliveries over real NATS servers: of copies at any hosts, one reaches a handler.
 
-mod credentials;
+pub(crate) mod credentials;
 mod many;
 mod partition;
 

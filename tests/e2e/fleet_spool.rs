@@ -1,5 +1,7 @@
 //! Durable routes whose deliveries wait on real NATS servers: stored before they are answered, and handed over by any host.
 
+mod permissions;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::thread;
@@ -269,6 +271,8 @@ fn a_failure_that_may_pass_is_attempted_again_and_a_pause_holds_at_all_hosts() {
     (1..4).for_each(|number| drop(hosts.store(1, &number.to_string())));
     thread::sleep(Duration::from_secs(1));
     assert_eq!(taken(&handlers).len(), 0, "paused");
+    let paused = hosts.gateways[1].wait_metric("hookgate_fleet_spool_paused", &[("route", "orders")], 1.0, SOON);
+    paused.unwrap();
     hosts.command(1, &["resume"]);
     let all = wait_until("all deliveries", LATER, || taken(&handlers) == each_once(4));
     assert!(all.is_ok(), "{:?}, and these wait: {:#?}", taken(&handlers), hosts.listed(1, "waiting"));
@@ -294,6 +298,7 @@ fn without_servers_the_disk_takes_over_and_they_get_what_is_there_in_order() {
     for number in 10..30 {
         assert_eq!(hosts.send(0, &body(number)).status, 202, "the disk");
     }
+    hosts.gateways[0].wait_metric("hookgate_fleet_spool_usable", &[], 0.0, SOON).unwrap();
     let fallback = hosts.gateways[0].metric("hookgate_fleet_spool_fallback_total", &[]).unwrap();
     assert_eq!(fallback, 20.0);
     let handler = hosts.start_handler(1, Behaviour::Json);
@@ -364,7 +369,12 @@ fn a_stream_that_would_forget_is_not_used_and_never_changed() {
     one.store(0, "0");
     let more = Hosts::start(1, &nats.url(), "replicas = 3", "");
     assert_eq!(more.send(0, "1").status, 503);
-    more.gateways[0].wait_log("it has fewer copies than [fleet] replicas says", SOON).unwrap();
+    let wrong = "it has fewer copies than [fleet] replicas says";
+    more.gateways[0].wait_log(wrong, SOON).unwrap();
+    more.gateways[0].wait_metric("hookgate_fleet_spool_usable", &[], 0.0, SOON).unwrap();
+    let asked = hookgate(&["deliveries", "list", "-c", &more.gateways[0].configuration_path().display().to_string()]);
+    assert!(!asked.success() && asked.stderr_text().contains(wrong), "{}", asked.stderr_text());
+    one.gateways[0].wait_metric("hookgate_fleet_spool_usable", &[], 1.0, SOON).unwrap();
     one.store(0, "2");
     assert_eq!(one.listed(0, "waiting").len(), 2);
 }

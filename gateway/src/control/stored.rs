@@ -245,9 +245,12 @@ fn show(daemon: &Daemon, id: &str, body: bool, json: bool) -> anyhow::Result<()>
         let body = data_encoding::BASE64.decode(body.as_bytes()).context("the daemon sent a damaged body")?;
         return Ok(out.write_all(&body)?);
     }
-    let Shown { listed, proof, fields, body_bytes, .. } = &shown;
+    let Shown { listed, proof, fields, body_bytes, behind, .. } = &shown;
     writeln!(out, "{}", line(listed, now_ms(), out.is_terminal()))?;
     writeln!(out, "proof {proof}")?;
+    if let Some(first) = behind {
+        writeln!(out, "waits until {first}, which came before it with the same order key, is taken or dead")?;
+    }
     if !listed.outcome.is_empty() {
         writeln!(out, "last outcome: {}", listed.outcome)?;
     }

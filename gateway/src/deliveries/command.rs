@@ -115,6 +115,9 @@ pub struct Shown {
     pub fields: Vec<(String, String)>,
     /// The bytes of its body.
     pub body_bytes: u64,
+    /// The id of the delivery with the same order key that comes first, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<String>,
     /// The body in base64, if it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_base64: Option<String>,
@@ -169,6 +172,10 @@ pub enum Change {
 const LISTED: &str = "number, id, route, provider, state, attempts, received_ms, next_ms, until_ms, outcome, bytes, method, target, \
      EXISTS (SELECT 1 FROM spool_pause WHERE spool_pause.route IN ('', spool.route))";
 
+/// The id of the first delivery that waits with the order key of this one, unless it is this one.
+const BEHIND: &str = "CASE WHEN state = 'waiting' THEN (SELECT before.id FROM spool AS before WHERE before.state = 'waiting' \
+     AND before.route = spool.route AND before.order_key = spool.order_key AND before.number < spool.number ORDER BY before.number LIMIT 1) END";
+
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
     Ok(Listed {
         number: row.get(0)?,
@@ -212,8 +219,9 @@ fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Listed
 }
 
 fn show(connection: &Connection, id: &str, with_body: bool) -> rusqlite::Result<Answer> {
-    let sql =
-        format!("SELECT {LISTED}, proof, fields, length(body), CASE WHEN ?2 THEN body END FROM spool WHERE id = ?1");
+    let sql = format!(
+        "SELECT {LISTED}, proof, fields, length(body), CASE WHEN ?2 THEN body END, {BEHIND} FROM spool WHERE id = ?1"
+    );
     let found = connection.query_row(&sql, params![id, with_body], |row| {
         let fields = fields_of(&row.get::<_, Vec<u8>>(15)?).unwrap_or_default();
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
@@ -222,6 +230,7 @@ fn show(connection: &Connection, id: &str, with_body: bool) -> rusqlite::Result<
             proof: row.get(14)?,
             fields: fields.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
             body_bytes: unsigned(row.get(16)?),
+            behind: row.get(18)?,
             body_base64: row.get::<_, Option<Vec<u8>>>(17)?.map(|body| data_encoding::BASE64.encode(&body)),
         })
     });

@@ -14,7 +14,7 @@ use super::usage::Usage;
 pub struct Level {
     /// How much.
     pub usage: Usage,
-    /// How long the oldest delivery that waits has waited, at most a second ago.
+    /// How long the oldest delivery that waits has waited, at most a second ago; five, at the servers of a fleet.
     pub oldest: Duration,
 }
 

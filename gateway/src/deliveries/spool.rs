@@ -201,6 +201,17 @@ pub enum Fate {
     },
 }
 
+impl Fate {
+    /// The same, with the host at which it came to that.
+    #[must_use]
+    pub fn told_by(mut self, host: &str) -> Self {
+        if let Self::Again { outcome, .. } | Self::Dead { outcome, .. } = &mut self {
+            *outcome = format!("{host}: {outcome}");
+        }
+        self
+    }
+}
+
 /// How many bytes a row has, and whether it is a dead letter.
 pub(super) struct Size {
     pub(super) route: String,

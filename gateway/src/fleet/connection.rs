@@ -160,10 +160,12 @@ fn heard(event: &Event, status: &Status) {
     match event {
         Event::Connected => {
             metrics::connected(true);
+            status.is_connected.store(true, Ordering::Relaxed);
             tracing::info!(cause, "connected to a NATS server of the fleet");
         }
         Event::Disconnected | Event::Closed => {
             status.stores.store(false, Ordering::Relaxed);
+            status.is_connected.store(false, Ordering::Relaxed);
             metrics::connected(false);
             tracing::error!(cause, "no connection to the NATS servers of the fleet; it is tried again");
         }

@@ -28,7 +28,7 @@ pub use self::spool::Outbound;
 pub use self::spool::{Demand, Demands, Handing, Pulled, Settling};
 use self::spool::{Meta, Status};
 use crate::config::OnStateFailure;
-use crate::deliveries::{Answer, Command, NewDelivery, NotStored, RequestParts, Spooled, Waiting};
+use crate::deliveries::{Answer, Command, Levels, NewDelivery, NotStored, RequestParts, Spooled, Waiting};
 use crate::metrics::fleet as metrics;
 
 /// Most works that wait for the thread. One takes some 200 bytes.
@@ -87,6 +87,17 @@ pub struct Fleet {
     status: Arc<Status>,
 }
 
+/// What is known of the servers, for the status page.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// Whether there is a connection to one.
+    pub is_connected: bool,
+    /// Why the spool cannot be used; `None` if it can, as far as is known.
+    pub problem: Option<String>,
+    /// What they store of each route, and how much of the bytes of the stream is used, in percent; `None` if they store no deliveries.
+    pub spool: Option<(Levels, u64)>,
+}
+
 /// Whether the disk takes over when the servers store nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FallsBack(bool);
@@ -105,6 +116,16 @@ impl Fleet {
     /// Whether the servers store deliveries, as far as is known.
     pub fn is_storing(&self) -> bool {
         self.status.stores.load(Ordering::Relaxed)
+    }
+
+    /// What is known of the servers.
+    pub fn overview(&self) -> Overview {
+        let Status { is_connected, levels, filled_percent, .. } = &*self.status;
+        Overview {
+            is_connected: is_connected.load(Ordering::Relaxed),
+            problem: self.status.problem(),
+            spool: self.has_spool().then(|| (levels.clone(), filled_percent.load(Ordering::Relaxed))),
+        }
     }
 
     /// A delivery that has passed every check, as the servers get it.

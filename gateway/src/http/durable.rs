@@ -35,13 +35,15 @@ pub(super) async fn store(
     };
     let duplicate_status = request.peer().proof_policy().duplicate_answer();
     let held = fleet::claim(snapshot, snapshot.routes.route(route), delivery.as_ref(), duplicate_status, now).await;
-    let held = match held {
-        // The disk takes over, and knows the copies that come to this host.
-        Err(fleet::NotClaimed::Unknown(_)) if snapshot.fleet.as_ref().is_some_and(|fleet| fleet.falls_back()) => None,
-        held => held?,
+    let (held, to_disk) = match held {
+        // The disk takes over, and knows the copies that come to this host. The servers are not waited for a second time.
+        Err(fleet::NotClaimed::Unknown(_)) if snapshot.fleet.as_ref().is_some_and(|fleet| fleet.falls_back()) => {
+            (None, true)
+        }
+        held => (held?, false),
     };
     let kept = delivery.iter().flat_map(|delivery| delivery.kept(now)).collect();
-    let spooled = spool(store, snapshot, (route, rule), request, forwarded, kept).await;
+    let spooled = spool(store, snapshot, (route, rule), request, forwarded, kept, to_disk).await;
     // Whatever is not stored is released: the sender may send it again.
     let taken = || delivery.into_iter().for_each(|delivery| delivery.commit(now));
     let refusal = match spooled {
@@ -69,6 +71,7 @@ async fn spool(
     request: AuthenticatedRequest,
     forwarded: &Forwarded<'_>,
     kept: Vec<hookgate_core::auth::KeptDelivery>,
+    to_disk: bool,
 ) -> Spooled {
     let key = OrderKey::of(&rule.order_by, &request.head().headers, request.body());
     let provider = Arc::clone(&snapshot.identity.provider(request.peer().provider()).name);
@@ -92,10 +95,10 @@ async fn spool(
         Err(because) => return Spooled::Full(because),
     };
     // What waits on this disk comes first in the order of its key.
-    let comes_after = delivery.key.is_some() && store.waiting() > 0;
-    let spooled = if comes_after { Spooled::Failed } else { fleet.store(message, rule.max_entries).await };
+    let to_disk = to_disk || delivery.key.is_some() && store.waiting() > 0;
+    let spooled = if to_disk { Spooled::Failed } else { fleet.store(message, rule.max_entries).await };
     match spooled {
-        Spooled::Failed if comes_after || fleet.falls_back() => return fall_back(store, delivery).await,
+        Spooled::Failed if to_disk || fleet.falls_back() => return fall_back(store, delivery).await,
         Spooled::Stored => metrics::accepted(&delivery.route, &delivery.provider),
         Spooled::Duplicate | Spooled::Full(_) | Spooled::Failed => {}
     }

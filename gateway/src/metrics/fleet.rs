@@ -8,7 +8,8 @@ use metrics::{counter, gauge, histogram};
 
 use super::table::{
     FLEET_CLAIM_DURATION, FLEET_CLAIMS, FLEET_CONNECTED, FLEET_NOT_STORED, FLEET_SPOOL_DELIVERIES,
-    FLEET_SPOOL_FALLBACK, FLEET_SPOOL_OLDEST, FLEET_SPOOL_WRITE,
+    FLEET_SPOOL_FALLBACK, FLEET_SPOOL_FILLED, FLEET_SPOOL_OLDEST, FLEET_SPOOL_PAUSED, FLEET_SPOOL_USABLE,
+    FLEET_SPOOL_WRITE,
 };
 
 /// Whether there is a connection to a server.
@@ -46,4 +47,20 @@ pub fn stored(route: &str, waiting: u64, dead: u64, oldest: Duration) {
     gauge!(FLEET_SPOOL_DELIVERIES, "route" => label(), "state" => "waiting").set(waiting as f64);
     gauge!(FLEET_SPOOL_DELIVERIES, "route" => label(), "state" => "dead").set(dead as f64);
     gauge!(FLEET_SPOOL_OLDEST, "route" => label()).set(oldest.as_secs_f64());
+}
+
+/// How much of the larger part of a bound of a route is used, in percent.
+pub fn filled(route: &str, percent: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
+    gauge!(FLEET_SPOOL_FILLED, "route" => route.to_owned()).set(percent as f64 / 100.0);
+}
+
+/// Whether a route is paused at all hosts.
+pub fn paused(route: &str, is_paused: bool) {
+    gauge!(FLEET_SPOOL_PAUSED, "route" => route.to_owned()).set(f64::from(u8::from(is_paused)));
+}
+
+/// Whether the servers store deliveries.
+pub fn usable(is_usable: bool) {
+    gauge!(FLEET_SPOOL_USABLE).set(f64::from(u8::from(is_usable)));
 }

@@ -241,6 +241,15 @@ metrics! {
         FLEET_SPOOL_OLDEST = Gauge "hookgate_fleet_spool_oldest_age_seconds" ["route"]
             "How long the oldest delivery that waits at the servers of `[fleet]` has waited; 0 if none waits. Absent until the first look.",
             "max by (route) (hookgate_fleet_spool_oldest_age_seconds) > 600";
+        FLEET_SPOOL_FILLED = Gauge "hookgate_fleet_spool_filled_ratio" ["route"]
+            "The larger part that is used of `max_entries` of the route and of the bytes of the stream (`max_bytes` of `[fleet]`), from 0 to 1. At 1 senders get 503 `spool_full`. Absent until the first look.",
+            "max by (route) (hookgate_fleet_spool_filled_ratio) > 0.8";
+        FLEET_SPOOL_PAUSED = Gauge "hookgate_fleet_spool_paused" ["route"]
+            "1 if an operator has paused the route at all hosts (`hookgate deliveries pause`), otherwise 0. Absent until the first look.",
+            "max by (route) (hookgate_fleet_spool_paused) == 1";
+        FLEET_SPOOL_USABLE = Gauge "hookgate_fleet_spool_usable" []
+            "1 if the servers of `[fleet]` stored the last delivery or answered the last look, otherwise 0: no connection, too few servers, or a stream that does not do; the log says which. Absent without a durable route.",
+            "hookgate_fleet_spool_usable == 0";
         FLEET_SPOOL_WRITE = Histogram "hookgate_fleet_spool_write_duration_seconds" []
             "Time until the servers of `[fleet]` have stored a delivery. Absent until the first.",
             "histogram_quantile(0.99, sum by (le) (rate(hookgate_fleet_spool_write_duration_seconds_bucket[5m])))";

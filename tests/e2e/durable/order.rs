@@ -65,7 +65,11 @@ fn a_key_that_fails_holds_no_other_up_and_a_dead_letter_frees_it() {
     others.sort();
     assert_eq!(others, ["b1", "no account"]);
     // The first of the key goes, and the next follows.
-    let blocked = stored.query("SELECT id FROM spool ORDER BY number").remove(0);
+    let mut waiting = stored.query("SELECT id FROM spool ORDER BY number");
+    let (next, blocked) = (waiting.remove(1), waiting.remove(0));
+    let behind = format!("waits until {blocked}, which came before it with the same order key");
+    assert!(stored.commanded(&["show", &next]).contains(&behind));
+    assert!(!stored.commanded(&["show", &blocked]).contains("waits until"));
     assert_eq!(stored.commanded(&["drop", &blocked]), "1 delivery is dropped\n");
     let requests = handler.wait_for(4, SOON).unwrap();
     assert_eq!(requests[3].text(), "a2");

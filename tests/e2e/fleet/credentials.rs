@@ -30,7 +30,7 @@ const REFUSED: &str =
     "the NATS servers refuse this host; correct credentials or certificate in [fleet], and restart hookgate";
 
 /// What it subscribes to.
-const HEARS: &str = "_INBOX.>";
+pub(crate) const HEARS: &str = "_INBOX.>";
 
 /// `claims` about `subject`, signed by `issuer`: a JWT as NATS defines it, which has an algorithm of its own.
 fn signed(issuer: &KeyPair, subject: &str, expires: Option<u64>, claims: Value) -> String {
@@ -47,13 +47,13 @@ fn signed(issuer: &KeyPair, subject: &str, expires: Option<u64>, claims: Value) 
 }
 
 /// The operator of a server, with two accounts: both may use JetStream, and have nothing in common.
-struct Operator {
+pub(crate) struct Operator {
     accounts: [KeyPair; 2],
     configuration: String,
 }
 
 impl Operator {
-    fn new(files: &Path) -> Self {
+    pub(crate) fn new(files: &Path) -> Self {
         let operator = KeyPair::new_operator();
         let accounts = [KeyPair::new_account(), KeyPair::new_account()];
         let limits = json!({
@@ -76,6 +76,19 @@ impl Operator {
         let path = files.join("operator.conf");
         fs::write(&path, text).unwrap();
         Self { accounts, configuration: path.display().to_string() }
+    }
+
+    /// The file of a server's configuration, as `--config` takes it.
+    pub(crate) fn configuration(&self) -> &str {
+        &self.configuration
+    }
+
+    /// The file, below `directory`, of a user of the first account who may publish to `to` alone.
+    pub(crate) fn credentials(&self, directory: &Path, to: &[&str]) -> PathBuf {
+        let file = directory.join("user.creds");
+        fs::write(&file, self.user(0, to, None)).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        file
     }
 
     /// A user of an account who may publish to `to` alone, as the content of a file of credentials.
@@ -107,7 +120,7 @@ impl Place {
         let files = tempfile::tempdir().unwrap();
         let operator = Operator::new(files.path());
         let address = std::net::SocketAddrV4::new(own_address(), 4222);
-        let nats = Nats::start(&files.path().join("store"), address, &["--config", &operator.configuration]);
+        let nats = Nats::start(&files.path().join("store"), address, &["--config", operator.configuration()]);
         Self { operator, environment: Environment::new().unwrap(), nats, _files: files }
     }
 

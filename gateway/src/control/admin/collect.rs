@@ -13,13 +13,14 @@ use std::sync::Arc;
 use rustls_pki_types::UnixTime;
 
 use super::facts::{
-    ConfigurationFacts, DateFacts, FilterFacts, HandlerFacts, HandlerHealth, InterfaceFacts, PacketFacts,
-    ProviderFacts, RefusalFacts, RouteFacts, SetFacts, SpoolFacts, SuspectFacts,
+    ConfigurationFacts, DateFacts, FilterFacts, FleetFacts, HandlerFacts, HandlerHealth, InterfaceFacts, PacketFacts,
+    ProviderFacts, RefusalFacts, RouteFacts, SetFacts, SpoolFacts, StoredAt, SuspectFacts,
 };
 use crate::config::Durable;
 use crate::control::pending::advice;
 use crate::control::rotation::overview::Ending;
 use crate::deliveries::{Level, Levels, Usage};
+use crate::fleet::Overview;
 use crate::metrics::{self, Load};
 use crate::recent::{Refused, fingerprint_text};
 use crate::snapshot::Snapshot;
@@ -168,32 +169,51 @@ impl HandlerGauges {
     }
 }
 
-/// What is stored of each route.
-pub(super) fn spool(snapshot: &Snapshot, levels: Option<&Levels>) -> Vec<SpoolFacts> {
+/// What is stored of each route, on the disk and at the fleet.
+pub(super) fn spool(snapshot: &Snapshot, disk: Option<&Levels>, fleet: Option<&Overview>) -> Vec<SpoolFacts> {
     let durable = snapshot.routes.routes().iter().zip(snapshot.durable.iter());
     let rules: BTreeMap<Arc<str>, &Durable> =
         durable.filter_map(|(route, rule)| Some((Arc::clone(&route.name), &**rule.as_ref()?))).collect();
-    let mut all = levels.map(Levels::all).unwrap_or_default();
-    for route in rules.keys() {
-        all.entry(Arc::clone(route)).or_default();
-    }
-    let is_paused = |route: &str| levels.is_some_and(|levels| levels.is_paused(route));
-    all.into_iter()
-        .map(|(route, level)| spool_of(&route, level, is_paused(&route), rules.get(&route).copied()))
-        .collect()
+    let at = |stored_at, levels: Option<&Levels>, of_stream: u64, with_every_route: bool| {
+        let mut all = levels.map(Levels::all).unwrap_or_default();
+        for route in rules.keys().filter(|_| with_every_route) {
+            all.entry(Arc::clone(route)).or_default();
+        }
+        let facts = |(route, level): (Arc<str>, Level)| {
+            let is_paused = levels.is_some_and(|levels| levels.is_paused(&route));
+            let mut facts = spool_of(&route, level, is_paused, rules.get(&route).copied());
+            if stored_at == StoredAt::Fleet {
+                let filled_percent = facts.filled_percent.map(|percent| percent.max(of_stream));
+                facts = SpoolFacts { stored_at, bytes: None, filled_percent, ..facts };
+            }
+            facts
+        };
+        all.into_iter().map(facts).collect::<Vec<_>>()
+    };
+    let fleet = fleet.and_then(|fleet| fleet.spool.as_ref());
+    let mut spool = at(StoredAt::Disk, disk, 0, fleet.is_none());
+    spool.extend(fleet.into_iter().flat_map(|(levels, filled)| at(StoredAt::Fleet, Some(levels), *filled, true)));
+    spool
 }
 
 fn spool_of(route: &str, level: Level, is_paused: bool, rule: Option<&Durable>) -> SpoolFacts {
     let Level { usage: Usage { waiting, dead, bytes }, oldest } = level;
     SpoolFacts {
         route: route.to_owned(),
+        stored_at: StoredAt::Disk,
         waiting,
         dead,
-        bytes,
+        bytes: Some(bytes),
         oldest_age: if waiting == 0 { 0 } else { oldest.as_secs() },
         is_paused,
         filled_percent: rule.map(|rule| rule.filled_percent(waiting + dead, bytes)),
     }
+}
+
+/// The servers of the fleet.
+pub(super) fn fleet(overview: Overview) -> FleetFacts {
+    let Overview { is_connected, problem, .. } = overview;
+    FleetFacts { is_connected, problem }
 }
 
 /// What ends, as of `now`.

@@ -27,8 +27,11 @@ pub(in crate::control) struct Facts {
     pub(in crate::control) routes: Vec<RouteFacts>,
     /// In the order of their first route.
     pub(in crate::control) handlers: Vec<HandlerFacts>,
-    /// By the name of the route; a durable route of the configuration, and any that has had something stored since the start.
+    /// By the name of the route; a durable route of the configuration, and any that has had something stored since the start. With a fleet, those
+    /// of its servers follow those of the disk.
     pub(in crate::control) spool: Vec<SpoolFacts>,
+    /// `None` without `[fleet]`.
+    pub(in crate::control) fleet: Option<FleetFacts>,
     /// What ends, the first to end first.
     pub(in crate::control) dates: Vec<DateFacts>,
     /// Refused chains that may be genuine.
@@ -127,13 +130,33 @@ pub(in crate::control) struct HandlerFacts {
     pub(in crate::control) waiting: usize,
 }
 
+/// The NATS servers of a fleet.
+#[derive(Clone, Debug, Serialize)]
+pub(in crate::control) struct FleetFacts {
+    pub(in crate::control) is_connected: bool,
+    /// Why deliveries cannot be stored there.
+    pub(in crate::control) problem: Option<String>,
+}
+
+/// Where deliveries are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::control) enum StoredAt {
+    /// On the disk of this host.
+    Disk,
+    /// On the servers of the fleet, for all hosts.
+    Fleet,
+}
+
 /// What is stored of a route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(in crate::control) struct SpoolFacts {
     pub(in crate::control) route: String,
+    pub(in crate::control) stored_at: StoredAt,
     pub(in crate::control) waiting: u64,
     pub(in crate::control) dead: u64,
-    pub(in crate::control) bytes: u64,
+    /// `None` at the fleet, whose servers do not count them by route.
+    pub(in crate::control) bytes: Option<u64>,
     /// How many seconds the oldest delivery that waits has waited.
     pub(in crate::control) oldest_age: u64,
     pub(in crate::control) is_paused: bool,

@@ -91,6 +91,7 @@ impl Observer {
             started: self.started,
             phase: self.health.phase().label(),
         };
+        let fleet = loader.fleet.as_ref().map(|fleet| fleet.overview());
         Facts {
             schema: SCHEMA,
             now: now.as_secs(),
@@ -101,7 +102,8 @@ impl Observer {
             providers: collect::providers(snapshot),
             routes: collect::routes(snapshot),
             handlers: collect::handlers(snapshot, places),
-            spool: collect::spool(snapshot, loader.store().map(|store| store.levels())),
+            spool: collect::spool(snapshot, loader.store().map(|store| store.levels()), fleet.as_ref()),
+            fleet: fleet.map(collect::fleet),
             dates: collect::dates(loader.endings(now), now.as_secs()),
             suspects: collect::suspects(loader.suspects()),
             refusals: collect::refusals(&loader.recent.all()),

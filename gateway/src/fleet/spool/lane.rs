@@ -83,7 +83,7 @@ pub(super) async fn keep(shared: Rc<Shared>) {
     }
 }
 
-/// Hands over the deliveries of this key after a pause, if it is nobody's turn then. It counts as one that waits until then.
+/// Hands over the deliveries of this key after a pause, if no host has their turn then. It counts as one that waits until then.
 pub(super) fn take_turn(shared: &Rc<Shared>, streams: Streams, route: Arc<str>, key: String, pause: Duration) {
     shared.waits.set(shared.waits.get() + 1);
     let lane = Lane::new(shared, route);
@@ -268,6 +268,7 @@ impl Lane {
     ) -> Option<Duration> {
         let Outcome { fate, stored } = outcome;
         let id = &message.meta.id;
+        let fate = fate.told_by(&self.shared.host_name);
         let pause = match self.settle_dead(streams, message, fate).await {
             Fate::Taken | Fate::Dead { .. } => {
                 self.insist(remove).await;

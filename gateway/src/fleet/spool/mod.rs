@@ -16,8 +16,8 @@ mod turn;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
@@ -29,7 +29,7 @@ use tokio::task::spawn_local;
 use self::message::Message;
 use self::streams::{NotPut, Streams, Wanted};
 use crate::cause::Cause;
-use crate::deliveries::{Alarm, Answer, Command, Fate, Pauses, Spooled, StoredRequest, Waiting, now_ms};
+use crate::deliveries::{Alarm, Answer, Command, Fate, Levels, Pauses, Spooled, StoredRequest, Usage, Waiting, now_ms};
 use crate::fleet::stream::Failed;
 use crate::metrics::fleet as metrics;
 
@@ -107,11 +107,46 @@ pub(super) struct Status {
     pub(super) stores: AtomicBool,
     /// The longest message that they take, in bytes.
     pub(super) max_payload: AtomicUsize,
+    /// Whether there is a connection to one.
+    pub(super) is_connected: AtomicBool,
+    /// What they had of each route when they were asked last, without bytes.
+    pub(super) levels: Levels,
+    /// How much of the bytes of the stream was used then, in percent.
+    pub(super) filled_percent: AtomicU64,
+    /// Why the streams cannot be used, as the log says; empty if they can.
+    problem: StdMutex<String>,
+}
+
+impl Status {
+    /// Why the streams cannot be used; `None` if they can, as far as is known.
+    pub(super) fn problem(&self) -> Option<String> {
+        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(problem.clone()).filter(|problem| !problem.is_empty())
+    }
+
+    /// Notes whether the servers store, and if not, why. Returns whether that is another reason than before.
+    fn note(&self, problem: &str) -> bool {
+        self.stores.store(problem.is_empty(), Ordering::Relaxed);
+        metrics::usable(problem.is_empty());
+        let mut known = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *known != problem;
+        if is_new {
+            problem.clone_into(&mut known);
+        }
+        is_new
+    }
 }
 
 impl Default for Status {
     fn default() -> Self {
-        Self { stores: AtomicBool::new(false), max_payload: AtomicUsize::new(DEFAULT_PAYLOAD) }
+        Self {
+            stores: AtomicBool::new(false),
+            max_payload: AtomicUsize::new(DEFAULT_PAYLOAD),
+            is_connected: AtomicBool::new(false),
+            levels: Levels::default(),
+            filled_percent: AtomicU64::new(0),
+            problem: StdMutex::default(),
+        }
     }
 }
 
@@ -152,15 +187,14 @@ struct Level {
 }
 
 impl Level {
-    /// Warns if it fills `most`.
-    fn warn(&mut self, route: &str, most: u64) {
-        let percent = (self.waiting + self.dead).saturating_mul(100) / most.max(1);
+    /// Warns if a bound of the route is nearly reached.
+    fn warn(&mut self, route: &str, percent: u64) {
         if self.alarm.rings(percent) {
             let Self { waiting, dead, .. } = *self;
             let cause = Cause::Gateway.label();
             tracing::warn!(
                 %route, waiting, dead, percent, cause,
-                "the spool of the fleet fills; at 100 % senders of the route get 503 (max_entries of durable)"
+                "the spool of the fleet fills; at 100 % senders of the route get 503 (max_entries of durable, max_bytes of [fleet])"
             );
         }
     }
@@ -174,8 +208,6 @@ struct Shared {
     /// Found once; whoever looks holds up the others.
     found: Mutex<Option<Streams>>,
     next_look: Cell<Instant>,
-    /// Why they could not be had the last time, as the log says.
-    told: RefCell<String>,
     pulled: lane::Offers,
     pauses: RefCell<Pauses>,
     levels: RefCell<HashMap<Arc<str>, Level>>,
@@ -184,6 +216,8 @@ struct Shared {
     demands: watch::Receiver<Demands>,
     /// Who has a turn, among the hosts.
     host: String,
+    /// What operators call this host.
+    host_name: String,
     /// The keys whose turn is this host's, by their names.
     turns: RefCell<HashSet<String>>,
     /// Keys whose next attempt this host waits for.
@@ -204,10 +238,10 @@ impl Shared {
                 Ok(streams) => *found = Some(streams),
                 Err(error) => {
                     self.next_look.set(Instant::now() + BREAK);
-                    let text = error.to_string();
-                    if self.told.replace(text.clone()) != text {
+                    let error = error.to_string();
+                    if self.status.note(&error) {
                         let cause = Cause::Gateway.label();
-                        tracing::error!(error = text, cause, "the spool of the fleet cannot be used");
+                        tracing::error!(error, cause, "the spool of the fleet cannot be used");
                     }
                 }
             }
@@ -217,7 +251,7 @@ impl Shared {
 
     /// An operation failed. Said once, until one succeeds. The streams are looked for anew: they may be gone.
     fn failed(&self, error: &Failed) {
-        self.status.stores.store(false, Ordering::Relaxed);
+        self.status.note(&error.to_string());
         if let Ok(mut found) = self.found.try_lock() {
             *found = None;
         }
@@ -227,9 +261,15 @@ impl Shared {
         }
     }
 
+    /// There are no streams now, for a reason that was said.
+    fn lost(&self) {
+        self.status.stores.store(false, Ordering::Relaxed);
+        metrics::usable(false);
+    }
+
     /// The servers store what they are given.
     fn succeeded(&self) {
-        self.status.stores.store(true, Ordering::Relaxed);
+        self.status.note("");
         self.status.max_payload.store(self.client.server_info().max_payload, Ordering::Relaxed);
         if self.is_failing.replace(false) {
             tracing::info!("the spool of the fleet works again");
@@ -241,7 +281,7 @@ impl Shared {
             return Spooled::Failed;
         }
         let Some(streams) = self.streams().await else {
-            self.status.stores.store(false, Ordering::Relaxed);
+            self.lost();
             return Spooled::Failed;
         };
         let route = message.meta.route.as_str();
@@ -274,12 +314,13 @@ impl Shared {
             let routes: Vec<_> =
                 self.demands.borrow().iter().map(|(route, of)| (Arc::clone(route), of.max_entries)).collect();
             // Without a durable route, no stream is made.
-            if !routes.is_empty()
-                && let Some(streams) = self.streams().await
-            {
-                match self.look_at(&streams, routes).await {
-                    Ok(()) => self.succeeded(),
-                    Err(error) => self.failed(&error),
+            if !routes.is_empty() {
+                match self.streams().await {
+                    Some(streams) => match self.look_at(&streams, routes).await {
+                        Ok(()) => self.succeeded(),
+                        Err(error) => self.failed(&error),
+                    },
+                    None => self.lost(),
                 }
             }
             sleep(LOOK).await;
@@ -292,7 +333,10 @@ impl Shared {
 
     async fn look_at(&self, streams: &Streams, routes: Vec<(Arc<str>, u64)>) -> Result<(), Failed> {
         let (pauses, _) = streams.pauses().await?;
+        self.status.levels.set_paused(&pauses);
         *self.pauses.borrow_mut() = pauses;
+        let of_stream = streams.filled_percent().await?;
+        self.status.filled_percent.store(of_stream, Ordering::Relaxed);
         for (route, most) in routes {
             let (waiting, dead) = streams.levels(&route).await?;
             let oldest = match waiting {
@@ -304,14 +348,26 @@ impl Shared {
                 }
             };
             let age = oldest.map_or(0, |(_, message)| now_ms().saturating_sub(message.meta.received_ms));
-            metrics::stored(&route, waiting, dead, Duration::from_millis(age));
+            let (age, percent) = (Duration::from_millis(age), percent(waiting + dead, most).max(of_stream));
+            metrics::stored(&route, waiting, dead, age);
+            metrics::filled(&route, percent);
+            metrics::paused(&route, self.pauses.borrow().hold(&route));
+            self.status.levels.set(&route, |level| {
+                level.usage = Usage { waiting, dead, bytes: 0 };
+                level.oldest = age;
+            });
             let mut levels = self.levels.borrow_mut();
             let level = levels.entry(Arc::clone(&route)).or_default();
             (level.waiting, level.dead) = (waiting, dead);
-            level.warn(&route, most);
+            level.warn(&route, percent);
         }
         Ok(())
     }
+}
+
+/// How much of a bound is used, in percent.
+fn percent(used: u64, most: u64) -> u64 {
+    used.saturating_mul(100) / most.max(1)
 }
 
 /// The spool, on the thread that talks to the servers.
@@ -329,7 +385,6 @@ impl Spool {
             patience,
             found: Mutex::default(),
             next_look: Cell::new(now),
-            told: RefCell::default(),
             pulled,
             pauses: RefCell::default(),
             levels: RefCell::default(),
@@ -337,6 +392,7 @@ impl Spool {
             next_put: Cell::new(now),
             demands,
             host: format!("{:016x}", fastrand::u64(..)),
+            host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             turns: RefCell::default(),
             waits: Cell::new(0),
             status,
@@ -354,9 +410,13 @@ impl Spool {
     /// Answers an operator.
     pub(super) async fn answer(&self, command: &Command) -> Answer {
         let Some(streams) = self.0.streams().await else {
-            return Answer::Error(
-                "the NATS servers of the fleet cannot be reached, so what they store is not known".to_owned(),
-            );
+            let because = match self.0.status.problem() {
+                Some(problem) if self.0.client.connection_state() == State::Connected => {
+                    format!("the spool of the fleet cannot be used: {problem}")
+                }
+                _ => "the NATS servers of the fleet cannot be reached, so what they store is not known".to_owned(),
+            };
+            return Answer::Error(because);
         };
         match questions::answer(&self.0, &streams, command).await {
             Ok(answer) => answer,

@@ -48,9 +48,9 @@ pub(super) async fn answer(shared: &Rc<Shared>, streams: &Streams, command: &Com
     match command {
         Command::List(filter) => list(shared, streams, filter).await.map(Answer::Deliveries),
         Command::Show { id, body } => {
-            let found = find(streams, id).await?;
-            Ok(found
-                .map_or_else(|| Answer::unknown(id), |found| Answer::Delivery(Box::new(shown(shared, &found, *body)))))
+            let Some(found) = find(streams, id).await? else { return Ok(Answer::unknown(id)) };
+            let behind = found.behind(streams).await?;
+            Ok(Answer::Delivery(Box::new(Shown { behind, ..shown(shared, &found, *body) })))
         }
         Command::Drop { id } => {
             let Some(found) = find(streams, id).await? else { return Ok(Answer::unknown(id)) };
@@ -165,6 +165,23 @@ async fn find(streams: &Streams, id: &str) -> Result<Option<Found>, Failed> {
 }
 
 impl Found {
+    /// The id of the first delivery that waits with its order key, unless it is this one.
+    async fn behind(&self, streams: &Streams) -> Result<Option<String>, Failed> {
+        let Meta { route, key, .. } = &self.message.meta;
+        let Some(key) = key.as_ref().filter(|_| self.place == Place::Waiting) else { return Ok(None) };
+        let (subject, mut from) = (streams.subjects.of_key(route, key), 0);
+        while let Some(message) = streams.next_waiting(&subject, from).await? {
+            if message.sequence >= self.sequence {
+                break;
+            }
+            from = message.sequence + 1;
+            if let Some((_, first)) = read(&streams.subjects, message) {
+                return Ok(Some(first.meta.id));
+            }
+        }
+        Ok(None)
+    }
+
     async fn remove(&self, streams: &Streams) -> Result<(), Failed> {
         match self.place {
             Place::Waiting => {
@@ -285,6 +302,7 @@ fn shown(shared: &Shared, found: &Found, with_body: bool) -> Shown {
         proof: found.message.meta.proof.clone(),
         fields: fields.map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
         body_bytes: parts.map_or(0, |parts| parts.body.len() as u64),
+        behind: None,
         body_base64: parts.filter(|_| with_body).map(|parts| BASE64.encode(&parts.body)),
     }
 }

@@ -161,7 +161,7 @@ impl Streams {
     pub(super) async fn levels(&self, route: &str) -> Result<(u64, u64), Failed> {
         let consumer = self.consumer(route).await?;
         let waiting = consumer.get_info().await.map_err(failed)?;
-        // A consumer that nobody pulls from counts what there is.
+        // A consumer that no host pulls from counts what there is.
         let name = format!("count-{}", token(route));
         let config = ConsumerConfig {
             durable_name: Some(name.clone()),
@@ -172,6 +172,12 @@ impl Streams {
         let counter = self.dead.get_or_create_consumer(&name, config).await.map_err(failed)?;
         let dead = counter.get_info().await.map_err(failed)?;
         Ok((waiting.num_pending + waiting.num_ack_pending as u64, dead.num_pending))
+    }
+
+    /// How much of the bytes of the stream of what waits is used, in percent; 0 if it has no bound.
+    pub(super) async fn filled_percent(&self) -> Result<u64, Failed> {
+        let info = self.spool.get_info().await.map_err(failed)?;
+        Ok(u64::try_from(info.config.max_bytes).map_or(0, |most| super::percent(info.state.bytes, most)))
     }
 
     /// The first delivery that waits with this subject, from this sequence number on.

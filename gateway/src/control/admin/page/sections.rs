@@ -3,7 +3,8 @@
 use maud::{Markup, html};
 
 use super::super::facts::{
-    DateFacts, Facts, FilterFacts, HandlerFacts, HandlerHealth, RefusalFacts, SpoolFacts, SuspectFacts,
+    DateFacts, Facts, FilterFacts, FleetFacts, HandlerFacts, HandlerHealth, RefusalFacts, SpoolFacts, StoredAt,
+    SuspectFacts,
 };
 use super::super::history::Minute;
 use super::super::plot::plot;
@@ -60,6 +61,7 @@ fn attention(facts: &Facts) -> Markup {
                 (handler.reason.as_deref().unwrap_or("no answer")) "."
             }
         }
+        @if let Some(fleet) = &facts.fleet { (fleet_for_attention(fleet)) }
         @for stored in &facts.spool { (stored_for_attention(stored)) }
         @for chain in &facts.suspects { (suspect(chain, facts.now)) }
         @for (is_over, warning) in warnings {
@@ -70,6 +72,17 @@ fn attention(facts: &Facts) -> Markup {
     html! {
         @if items.is_empty() { p { (mark("good", "good")) " Nothing needs attention." } }
         @else { ul { (maud::PreEscaped(items)) } }
+    }
+}
+
+/// The servers of the fleet, as far as they need an operator.
+fn fleet_for_attention(fleet: &FleetFacts) -> Markup {
+    html! {
+        @if !fleet.is_connected {
+            li { (mark("bad", "alone")) " There is no connection to the NATS servers of the fleet. The log says why." }
+        } @else if let Some(problem) = &fleet.problem {
+            li { (mark("bad", "fleet")) " The servers of the fleet store no deliveries: " (problem) }
+        }
     }
 }
 
@@ -102,6 +115,7 @@ fn spool(spool: &[SpoolFacts]) -> Markup {
         @for stored in spool {
             tr {
                 th scope="row" { (stored.route) }
+                td { (if stored.stored_at == StoredAt::Fleet { "fleet" } else { "disk" }) }
                 td class="number" { (stored.waiting) }
                 td { @if stored.waiting > 0 { (age(stored.oldest_age)) } }
                 td class="number" { (stored.dead) }
@@ -110,7 +124,7 @@ fn spool(spool: &[SpoolFacts]) -> Markup {
             }
         }
     };
-    let columns = ["route", "#waiting", "oldest", "#dead", "#filled", "paused"];
+    let columns = ["route", "stored at", "#waiting", "oldest", "#dead", "#filled", "paused"];
     html! {
         @if spool.is_empty() { p { "No route is durable." } }
         @else { (table("Stored deliveries, by route", &columns, &rows)) }

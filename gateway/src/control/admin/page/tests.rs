@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::control::admin::facts::{
-    ConfigurationFacts, DateFacts, FilterFacts, HandlerFacts, InterfaceFacts, PacketFacts, ProcessFacts, ProviderFacts,
-    RefusalFacts, RouteFacts, SCHEMA, SetFacts, SpoolFacts, SuspectFacts, WorkerFacts,
+    ConfigurationFacts, DateFacts, FilterFacts, FleetFacts, HandlerFacts, InterfaceFacts, PacketFacts, ProcessFacts,
+    ProviderFacts, RefusalFacts, RouteFacts, SCHEMA, SetFacts, SpoolFacts, StoredAt, SuspectFacts, WorkerFacts,
 };
 use crate::control::admin::history::{MINUTES, Minute};
 
@@ -93,13 +93,18 @@ pub(in crate::control::admin) fn sample() -> Facts {
         ],
         spool: vec![SpoolFacts {
             route: text("incidents"),
+            stored_at: StoredAt::Disk,
             waiting: 12,
             dead: 3,
-            bytes: 90_112,
+            bytes: Some(90_112),
             oldest_age: 540,
             is_paused: true,
             filled_percent: Some(84),
         }],
+        fleet: Some(FleetFacts {
+            is_connected: true,
+            problem: Some(text("stream hookgate-spool-hooks: it lacks subjects")),
+        }),
         dates: vec![
             date(
                 "server certificate",
@@ -226,6 +231,7 @@ fn what_needs_attention_comes_first() {
         "Route <strong>incidents</strong> has 3 dead letters. See <code>hookgate deliveries list --state dead</code>",
         "Route <strong>incidents</strong> is paused",
         "The spool of route <strong>incidents</strong> is at 84 % of its bounds",
+        "The servers of the fleet store no deliveries: stream hookgate-spool-hooks: it lacks subjects",
     ] {
         assert!(attention.contains(part), "{part}: {attention}");
     }
@@ -239,6 +245,7 @@ fn a_good_day_says_so() {
     facts.handlers.retain(|handler| !matches!(handler.health, HandlerHealth::Down | HandlerHealth::Ejected));
     facts.dates.retain(|date| date.warning.is_none());
     (facts.spool[0].dead, facts.spool[0].is_paused, facts.spool[0].filled_percent) = (0, false, Some(79));
+    facts.fleet = Some(FleetFacts { is_connected: true, problem: None });
     (facts.suspects, facts.refusals, facts.history) = (Vec::new(), Vec::new(), Vec::new());
     let text = page(&facts).into_string();
     for part in ["Nothing needs attention.", "No refusal since the start.", "No minute is complete yet."] {
