@@ -168,7 +168,11 @@ pub(super) fn fleet(raw: Option<&Spanned<RawFleet>>, report: &mut Report<'_>) ->
             None
         }
     });
-    let servers = servers.collect();
+    let servers: Vec<_> = servers.collect();
+    // Some of a cluster do: a client learns the others from them.
+    if servers.len() == 1 && replicas > 1 {
+        report.warn(nats, WarningKind::LonelyServer { replicas });
+    }
     Some(Fleet {
         servers,
         name: name.unwrap_or_else(|| Some("hookgate".into()))?,

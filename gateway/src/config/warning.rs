@@ -43,6 +43,11 @@ pub enum WarningKind {
         /// The range of the whole family.
         range: IpNet,
     },
+    /// `[fleet]` names one server, and wants several copies.
+    LonelyServer {
+        /// How many copies are wanted.
+        replicas: usize,
+    },
     /// A provider that no route names.
     UnusedProvider {
         /// The provider.
@@ -362,6 +367,11 @@ impl fmt::Display for WarningKind {
             Self::NoPeerAdmitted => write!(
                 formatter,
                 "no peer is admitted, and every handshake fails; write a [[certificate]], a [[provider]] and a [[route]]"
+            ),
+            Self::LonelyServer { replicas } => write!(
+                formatter,
+                "one NATS server is named, and replicas = {replicas} needs a cluster of at least {replicas}, or nothing is stored: name the others too, so \
+                 that one of them answers when this one is down, or write replicas = 1 if there is no other"
             ),
             Self::UnusedProvider { provider } => {
                 write!(formatter, "no route names the provider \"{provider}\": its requests are refused")

@@ -58,6 +58,11 @@ fn what_is_wrong_is_said() {
     wrong("max_bytes = 100", "max_bytes", "from 65536 to");
     wrong("max_entries = 1000001", "max_entries", "to 1000000");
     wrong("order_by = \"/a~\"", "order_by", "write \"~\" as \"~0\"");
+    wrong(
+        "order_by = \"$.data.id\"",
+        "order_by",
+        "\"$.data.id\" is no JSON pointer: one begins with \"/\"; write \"none\"",
+    );
     wrong("order_by = \"a b\"", "order_by", "neither a JSON pointer nor the name of a field; write \"none\"");
     wrong("order_by = \"\"", "order_by", "write \"none\"");
     wrong("retry_for = 5", "retry_for", "did you mean \"retry_for_s\"?");

@@ -139,6 +139,17 @@ fn a_key_of_a_profile_that_another_replaces_is_told() {
 }
 
 #[test]
+fn a_fleet_that_names_one_server_for_several_copies_is_told() {
+    let fixture = Fixture::new();
+    let fleet = |lines: &str| minimal() + "[fleet]\n" + lines;
+    let place = format!("{}: fleet.nats", minimal().lines().count() + 2);
+    let lonely = (place.as_str(), "replicas = 3 needs a cluster of at least 3");
+    check(&fixture, &fleet("nats = [\"tls://a.example.com\"]\n"), NOW, &[lonely]);
+    check(&fixture, &fleet("nats = [\"tls://a.example.com\"]\nreplicas = 1\n"), NOW, &[]);
+    check(&fixture, &fleet("nats = [\"tls://a.example.com\", \"tls://b.example.com\"]\n"), NOW, &[]);
+}
+
+#[test]
 fn providers_without_routes_are_told() {
     let text = minimal() + "[[provider]]\nname = \"percolate\"\npreset = \"percolate\"\n";
     check(&Fixture::new(), &text, NOW, &[("14: provider[1]", "no route names the provider \"percolate\"")]);
