@@ -17,7 +17,7 @@ use hookgate_core::auth::{
 };
 use hookgate_core::identity::ProviderId;
 use hookgate_core::reject::{Refusal, Reject, TypeBase};
-use hookgate_core::route::{Handler, Handlers, HostPattern, PathPattern, Route, RouteId, RouteTable};
+use hookgate_core::route::{ClientCert, Handler, Handlers, HostPattern, PathPattern, Route, RouteId, RouteTable};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use ring::hmac;
@@ -123,8 +123,13 @@ pub(crate) fn headers_for_handler(repeat: &mut dyn Repeat) {
     let demands = Demands::new(vec![Arc::new(ProofPolicy::certificate_alone())], Vec::new());
     let peer = AuthorizedPeer::admit(&verified(), &routes(), RouteId(5), &demands, |_| "sender".into());
     let peer = peer.unwrap_or_else(|refusal| panic!("the peer is refused: {refusal}"));
-    let forwarded =
-        Forwarded { address: &ADDRESS, request_id: &REQUEST_ID, provider: &PROVIDER, chain: false, strip_prefix: None };
+    let forwarded = Forwarded {
+        address: &ADDRESS,
+        request_id: &REQUEST_ID,
+        provider: &PROVIDER,
+        client_cert: ClientCert::EndEntity,
+        strip_prefix: None,
+    };
     let requests = RefCell::new(Vec::new());
     repeat.repeat(&mut || requests.borrow_mut().push(authenticated(&peer)), &mut || {
         let request = requests.borrow_mut().pop().expect("each repetition was prepared");

@@ -9,7 +9,9 @@ use hookgate::http::{check_direction, requested_host};
 use hookgate::upstream::headers::{self, Forwarded};
 use hookgate_core::auth::{AuthorizedPeer, Candidate, Demands, KeySets, ProofPolicy, ReplayGuard};
 use hookgate_core::identity::ProviderId;
-use hookgate_core::route::{Handler, Handlers, HostPattern, Miss, PathPattern, Route, RouteId, RouteTable, reading};
+use hookgate_core::route::{
+    ClientCert, Handler, Handlers, HostPattern, Miss, PathPattern, Route, RouteId, RouteTable, reading,
+};
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
@@ -54,7 +56,7 @@ static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
     let route = |name: &str, host: Option<&str>, path: PathPattern| Route {
         host: host.map_or(HostPattern::Every, HostPattern::new),
         methods: vec![Method::POST, Method::GET],
-        client_cert_chain: true,
+        client_cert: ClientCert::Chain,
         ..Route::new(name, path, vec![ProviderId(0)], Handlers::new(Handler::unix("/run/app.sock"), []))
     };
     let routes = [
@@ -92,7 +94,13 @@ pub fn judge(input: &[u8]) {
     let Ok(request) = candidate.authenticate(&KeySets::empty(0), &Arc::new(ReplayGuard::new(1)), NOW) else {
         panic!("the certificate alone should suffice")
     };
-    let forwarded = Forwarded { address: &OURS, request_id: &OURS, provider: &OURS, chain: true, strip_prefix: None };
+    let forwarded = Forwarded {
+        address: &OURS,
+        request_id: &OURS,
+        provider: &OURS,
+        client_cert: ClientCert::Chain,
+        strip_prefix: None,
+    };
     let outgoing = headers::outgoing(&request, &forwarded);
     assert_eq!((outgoing.method(), outgoing.version()), (&method, Version::HTTP_11));
     assert_eq!(outgoing.uri().to_string(), target.unwrap_or_else(|| "/".to_owned()));

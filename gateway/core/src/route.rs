@@ -47,12 +47,24 @@ pub struct Route {
     pub providers: Vec<ProviderId>,
     /// Who answers the requests.
     pub answered_by: AnsweredBy,
-    /// Whether `Client-Cert-Chain` (RFC 9440) is forwarded beside `Client-Cert`.
-    pub client_cert_chain: bool,
+    /// What the handler gets of the client's certificates.
+    pub client_cert: ClientCert,
     /// The begin of its paths that the handler does not get.
     pub strip_prefix: Option<StripPrefix>,
     /// What its requests may take.
     pub limits: RouteLimits,
+}
+
+/// `client_cert` and `client_cert_chain`: which certificates of the client are forwarded (RFC 9440). The chain is never without the end entity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCert {
+    /// None.
+    Withheld,
+    /// `Client-Cert`.
+    #[default]
+    EndEntity,
+    /// `Client-Cert`, and the other certificates as `Client-Cert-Chain`.
+    Chain,
 }
 
 /// What the requests of a route may take: its own bounds, or those of `[limits]`.
@@ -92,7 +104,7 @@ impl Route {
             methods: vec![Method::POST],
             providers,
             answered_by: AnsweredBy::Handlers(handlers),
-            client_cert_chain: false,
+            client_cert: ClientCert::default(),
             strip_prefix: None,
             limits: RouteLimits::of(&Limits::default()),
         }
@@ -107,7 +119,7 @@ impl Route {
             methods: vec![Method::GET, Method::HEAD],
             providers: Vec::new(),
             answered_by: AnsweredBy::Gateway(status),
-            client_cert_chain: false,
+            client_cert: ClientCert::default(),
             strip_prefix: None,
             limits: RouteLimits::of(&Limits::default()),
         }

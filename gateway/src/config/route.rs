@@ -32,7 +32,7 @@ use hookgate_core::auth::ProofPolicy;
 use hookgate_core::identity::ProviderId;
 use hookgate_core::limits::Limits;
 use hookgate_core::route::{
-    HostPattern, PathFault, PathPattern, Route, StripPrefix, StripPrefixError, take_head_with_get,
+    ClientCert, HostPattern, PathFault, PathPattern, Route, StripPrefix, StripPrefixError, take_head_with_get,
 };
 
 /// The most routes of a file. Each name becomes a metric label.
@@ -61,6 +61,7 @@ pub(super) struct RawRoute {
     providers: Option<Spanned<Vec<Spanned<String>>>>,
     handler: Option<Spanned<RawHandler>>,
     pub(super) respond: Option<Spanned<i64>>,
+    client_cert: Option<Spanned<bool>>,
     client_cert_chain: Option<Spanned<bool>>,
     pub(super) proof: Option<Spanned<WordOr<RawClause>>>,
     replay: Option<Spanned<WordOr<RawReplay>>>,
@@ -184,9 +185,23 @@ fn parse(
         Some(name) => name?,
         None => Arc::from(format!("{host}{}", path_text(&path))),
     };
-    let client_cert_chain = fields.client_cert_chain.as_ref().is_some_and(|raw| *raw.get_ref());
+    let client_cert = client_cert(fields, report);
     let route = Route::new(name, path, providers?, handlers?);
-    Some(Route { host, methods: methods?, client_cert_chain, strip_prefix, limits, ..route })
+    Some(Route { host, methods: methods?, client_cert, strip_prefix, limits, ..route })
+}
+
+/// What is forwarded of the client's certificates. Reports a chain without its first certificate (RFC 9440, section 2.3).
+fn client_cert(fields: &RawRoute, report: &mut Report<'_>) -> ClientCert {
+    let chain = fields.client_cert_chain.as_ref().filter(|raw| *raw.get_ref());
+    match (fields.client_cert.as_ref().is_none_or(|raw| *raw.get_ref()), chain) {
+        (true, None) => ClientCert::EndEntity,
+        (true, Some(_)) => ClientCert::Chain,
+        (false, None) => ClientCert::Withheld,
+        (false, Some(at)) => {
+            report.error(at, RouteProblem::ChainWithoutCertificate.into());
+            ClientCert::Withheld
+        }
+    }
 }
 
 /// The value of a required key. Reports its absence.

@@ -222,7 +222,7 @@ async fn process(
         address: &connection.address_field,
         request_id,
         provider: &snapshot.provider_fields[provider],
-        chain: route.client_cert_chain,
+        client_cert: route.client_cert,
         strip_prefix: route.strip_prefix.as_ref(),
     };
     let now = connection.server.context.now();

@@ -14,7 +14,7 @@ use hyper::header::{
 use hyper::{Method, Request, Uri, Version};
 
 use hookgate_core::auth::AuthenticatedRequest;
-use hookgate_core::route::StripPrefix;
+use hookgate_core::route::{ClientCert, StripPrefix};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -100,8 +100,8 @@ pub struct Forwarded<'a> {
     pub request_id: &'a HeaderValue,
     /// The configured name of the provider.
     pub provider: &'a HeaderValue,
-    /// Whether the route forwards `Client-Cert-Chain`.
-    pub chain: bool,
+    /// What the route forwards of the client's certificates.
+    pub client_cert: ClientCert,
     /// What the route takes away from the begin of the path.
     pub strip_prefix: Option<&'a StripPrefix>,
 }
@@ -224,8 +224,10 @@ pub fn outgoing(request: &AuthenticatedRequest, forwarded: &Forwarded<'_>) -> Re
         }
     };
     if let Some(chain) = chain {
-        set(CLIENT_CERT, chain.client_cert_field().cloned());
-        if forwarded.chain {
+        if forwarded.client_cert != ClientCert::Withheld {
+            set(CLIENT_CERT, chain.client_cert_field().cloned());
+        }
+        if forwarded.client_cert == ClientCert::Chain {
             set(CLIENT_CERT_CHAIN, client_cert_chain(chain.certificates()));
         }
         set(X_HOOKGATE_SUBJECT, chain.subject_field().cloned());

@@ -79,6 +79,17 @@ fn a_route_can_ask_for_the_chain() {
 }
 
 #[test]
+fn a_route_can_do_without_the_client_certificate() {
+    let gateway = TestGateway::with_toml(|environment| environment.toml("", "client_cert = false")).unwrap();
+    let forged = gateway.admitted_curl().post(PATH, b"{}").field("Client-Cert", ":Zm9yZ2Vk:");
+    let request = seen(&gateway, &forged);
+    for absent in ["client-cert", "client-cert-chain"] {
+        assert_eq!(request.field(absent), None);
+    }
+    assert!(request.field("x-hookgate-subject").is_some() && request.field("x-hookgate-provider").is_some());
+}
+
+#[test]
 fn a_peer_can_forge_no_field_of_hookgate() {
     let gateway = TestGateway::with_limits("").unwrap();
     let forged = [

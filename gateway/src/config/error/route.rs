@@ -8,6 +8,11 @@ use hookgate_core::route::StripPrefixError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteProblem {
+    /// `client_cert_chain` without `client_cert`.
+    #[error(
+        "the handler gets no Client-Cert, and RFC 9440 allows no Client-Cert-Chain without it; remove this key, or client_cert = false"
+    )]
+    ChainWithoutCertificate,
     /// `max_in_flight` of two routes of one name.
     #[error(
         "another route is called \"{name}\" too, and max_in_flight counts by the name; write name = \"…\" for each"

@@ -544,6 +544,13 @@ fn the_beginning_of_a_problem_type_is_a_url_that_ends_before_the_reason() {
 }
 
 #[test]
+fn a_chain_without_its_first_certificate_is_refused() {
+    let text = [ROUTE, "client_cert = false\nclient_cert_chain = true\n"].concat();
+    let line = text.lines().count();
+    check(&text, line, "route[0].client_cert_chain", "RFC 9440 allows no Client-Cert-Chain without it");
+}
+
+#[test]
 fn a_fleet_that_cannot_be_trusted_or_named_is_refused() {
     let of = |line: &str| format!("[fleet]\nnats = [\"tls://nats.example.com\"]\n{line}\n");
     check("[fleet]\nname = \"a\"\n", 1, "fleet.nats", "missing; write nats = [");

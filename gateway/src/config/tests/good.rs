@@ -14,7 +14,7 @@ use hookgate_core::identity::rule::{Condition, IdentityRule};
 use hookgate_core::identity::{ExtendedKeyUsage, OnFailure, Provider, ProviderId, RefusalAnswer};
 use hookgate_core::limits::Limits;
 use hookgate_core::ranges::Ranges;
-use hookgate_core::route::{Handler, Handlers, HostPattern, PathPattern};
+use hookgate_core::route::{ClientCert, Handler, Handlers, HostPattern, PathPattern};
 use hookgate_io::Backend;
 
 fn address(text: &str) -> SocketAddr {
@@ -43,7 +43,7 @@ fn missing_keys_have_their_defaults() {
     assert_eq!(route.methods, [Method::POST]);
     assert_eq!(route.providers, [ProviderId(0)]);
     assert_eq!(route.handlers(), Some(&Handlers::new(Handler::unix("/run/app/pagerduty.sock"), [])));
-    assert!(!route.client_cert_chain);
+    assert_eq!(route.client_cert, ClientCert::EndEntity);
     let [provider] = config.providers.as_slice() else { panic!("{:?}", config.providers) };
     assert_eq!(provider.on_failure, OnFailure::Respond);
 }
@@ -99,7 +99,9 @@ fn every_key_can_be_written() {
     assert_eq!(route.path, PathPattern::Prefix("/pagerduty/".into()));
     assert_eq!(route.methods, [Method::POST, Method::PUT]);
     assert_eq!(route.providers, [ProviderId(0), ProviderId(1)]);
-    assert!(route.client_cert_chain);
+    assert_eq!(route.client_cert, ClientCert::Chain);
+    let withheld = Fixture::new().good(&(minimal() + "client_cert = false\n"));
+    assert_eq!(withheld.routes[0].client_cert, ClientCert::Withheld);
     assert_eq!(config.providers[1].on_failure, OnFailure::Abort);
 }
 

@@ -122,6 +122,7 @@ fn a_public_route_is_for_one_path_and_reveals_nothing_of_the_others() {
         ("methods", "[\"GET\"]"),
         ("providers", "[\"pagerduty\"]"),
         ("handler", "\"unix:/run/a.sock\""),
+        ("client_cert", "true"),
         ("client_cert_chain", "true"),
         ("proof", "\"certificate\""),
         ("delivery", "\"direct\""),
