@@ -1,15 +1,17 @@
-//! What a durable route costs hookgate: the rate of answers and of deliveries, CPU time beside a direct route, and latency. Other servers
-//! store nothing.
+//! What a durable route costs hookgate: the rate of answers and of deliveries, CPU time beside a direct route, and latency. On the disk, and with the
+//! servers of a fleet: one nats-server, if it is installed. Other servers store nothing.
 //!
-//! The state directory is below the directory of the run, so its disk is the one that is measured. Must not judge: the report has the targets.
+//! The state directories are below the directory of the run, so its disk is the one that is measured. Must not judge: the report has the targets.
 
-use std::fs::DirBuilder;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::fs::{self, DirBuilder, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hookgate_testkit::gateway::free_port;
 use hookgate_testkit::metrics::Metrics;
 use serde::Serialize;
@@ -27,8 +29,9 @@ const CONNECTIONS: usize = 64;
 /// Bytes of a body.
 const BODY_BYTES: usize = 1024;
 
-/// The load of the latency: half of what a core is to take.
+/// The load of the latency: half of what a core is to take, on a disk; a tenth of that over a network.
 const HALF_A_SECOND: f64 = 5_000.0;
+const FLEET_A_SECOND: f64 = 500.0;
 
 /// How long each load lasts.
 const WINDOW: Duration = Duration::from_secs(4);
@@ -39,23 +42,69 @@ const DRAINED: Duration = Duration::from_secs(60);
 /// How often what is stored is looked at; hookgate publishes it every second at most.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Where deliveries are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum StoredAt {
+    /// On the disk.
+    Disk,
+    /// On a NATS server of this machine, without TLS, which has both cores.
+    Fleet,
+}
+
 /// A route whose deliveries are stored.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Durable {
+    /// Where.
+    pub(crate) stored_at: StoredAt,
     /// Answers a second while the load lasts.
     pub(crate) answered: f64,
     /// Deliveries a second, from the beginning of the load until the last one is taken.
     pub(crate) delivered: f64,
     /// CPU time for a request, its storage and its delivery, microseconds.
     pub(crate) cpu_us: f64,
+    /// CPU time of the NATS server for that, microseconds.
+    pub(crate) server_cpu_us: Option<f64>,
     /// CPU time for a request of the same size on a direct route, microseconds.
     pub(crate) direct_cpu_us: f64,
-    /// The 99th percentile of the latency of an answer at [`HALF_A_SECOND`], milliseconds.
+    /// Requests a second for the latency.
+    pub(crate) rate: f64,
+    /// The 99th percentile of the latency of an answer at that rate, milliseconds.
     pub(crate) latency99_ms: f64,
 }
 
+/// A server of a fleet; ended when this is dropped.
+struct Nats {
+    child: Child,
+    port: u16,
+}
+
+impl Nats {
+    fn start(directory: &Path) -> Result<Self> {
+        let port = free_port()?;
+        fs::create_dir(directory)?;
+        let log = File::create(directory.join("log"))?;
+        let mut command = Command::new("nats-server");
+        command.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"]).arg(directory);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let nats = Self { child: command.spawn().context("starting nats-server, of the package of this name")?, port };
+        let start = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            ensure!(start.elapsed() < Duration::from_secs(10), "nats-server does not accept");
+            thread::sleep(POLL);
+        }
+        Ok(nats)
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
 /// Loads a newly started `program` with a durable route, then one with a direct route.
-pub(crate) fn measure(environment: &mut Environment, program: &Program) -> Result<Durable> {
+pub(crate) fn measure(environment: &mut Environment, program: &Program, stored_at: StoredAt) -> Result<Durable> {
     let direct = Server::start(program, None, &environment.materials)?;
     let direct_cpu_us = cpu_us(&loaded(environment, &direct, None)?);
     drop(direct);
@@ -63,26 +112,53 @@ pub(crate) fn measure(environment: &mut Environment, program: &Program) -> Resul
     let state = environment.directory().join(format!("state-{}", metrics.port()));
     DirBuilder::new().mode(0o700).create(&state)?;
     let mut materials = environment.materials.clone();
+    let nats = match stored_at {
+        StoredAt::Disk => None,
+        StoredAt::Fleet => Some(Nats::start(&environment.directory().join(format!("nats-{}", metrics.port())))?),
+    };
+    let fleet = nats.as_ref().map(|nats| {
+        format!("\n[fleet]\nnats = [\"nats://127.0.0.1:{}\"]\nreplicas = 1\nmax_bytes = 4294967296", nats.port)
+    });
+    let fleet = fleet.unwrap_or_default();
     // The first value of a name is used.
     let own = [
         ("@METRICS@", format!("[metrics]\nlisten = \"{metrics}\"")),
-        ("@STATE@", format!("[state]\ndirectory = \"{}\"", state.display())),
+        ("@STATE@", format!("[state]\ndirectory = \"{}\"{fleet}", state.display())),
     ];
     materials.values.splice(..0, own);
     let server = Server::start(program, Some(Addition::Durable), &materials)?;
-    let (began, cpu) = (Instant::now(), on_cpu_ns(&server.pids)?);
+    if nats.is_some() {
+        wait_stored(metrics)?;
+    }
+    let of_nats = || nats.as_ref().map(|nats| on_cpu_ns(&[nats.child.id()])).transpose();
+    let (began, cpu, nats_cpu) = (Instant::now(), on_cpu_ns(&server.pids)?, of_nats()?);
     let saturated = loaded(environment, &server, None)?;
     let taken = drained(metrics)?;
     let (lasted, spent) = (began.elapsed().as_secs_f64(), on_cpu_ns(&server.pids)? - cpu);
-    let half = loaded(environment, &server, Some(HALF_A_SECOND))?;
+    let nats_spent = of_nats()?.zip(nats_cpu).map(|(after, before)| after - before);
+    let rate = if stored_at == StoredAt::Disk { HALF_A_SECOND } else { FLEET_A_SECOND };
+    let half = loaded(environment, &server, Some(rate))?;
     drained(metrics)?;
     Ok(Durable {
+        stored_at,
+        server_cpu_us: nats_spent.map(|spent| spent as f64 / taken / 1e3),
+        rate,
         answered: saturated.units as f64 / saturated.window_ns as f64 * 1e9,
         delivered: taken / lasted,
         cpu_us: spent as f64 / taken / 1e3,
         direct_cpu_us,
         latency99_ms: half.latency.p99 as f64 / 1e6,
     })
+}
+
+/// Waits until the streams are there.
+fn wait_stored(metrics: SocketAddr) -> Result<()> {
+    let start = Instant::now();
+    while Metrics::scrape(metrics)?.sum("hookgate_fleet_spool_usable", &[]) < 1.0 {
+        ensure!(start.elapsed() < DRAINED, "the streams are not there");
+        thread::sleep(POLL);
+    }
+    Ok(())
 }
 
 fn cpu_us(measured: &Measured) -> f64 {

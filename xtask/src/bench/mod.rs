@@ -29,7 +29,7 @@ use clap::Args;
 
 use crate::command::{self, cargo};
 use crate::setup;
-use durable::Durable;
+use durable::{Durable, StoredAt};
 use environment::Environment;
 use machine::Machine;
 use measure::Effort;
@@ -295,7 +295,10 @@ fn measure_spread(
 fn measure_durable(environment: &mut Environment, programs: &[Program]) -> Vec<(Kind, Result<Durable, String>)> {
     println!("Durable webhook, 64 connections, 1 KiB POST …");
     let own = programs.iter().filter(|program| matches!(program.kind, Kind::Hookgate | Kind::HookgateEpoll));
-    let measured =
-        own.map(|program| (program.kind, durable::measure(environment, program).map_err(|error| format!("{error:#}"))));
+    let cases = own.flat_map(|program| [StoredAt::Disk, StoredAt::Fleet].map(|stored_at| (program, stored_at)));
+    let measured = cases.map(|(program, stored_at)| {
+        let durable = durable::measure(environment, program, stored_at);
+        (program.kind, durable.map_err(|error| format!("{error:#}")))
+    });
     measured.collect()
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::durable::Durable;
+use super::durable::{Durable, StoredAt};
 use super::machine::Machine;
 use super::measure::{Cell, Effort, Memory, Sample};
 use super::protocol::{Floor, Sender, Transport, Unit};
@@ -379,7 +379,16 @@ impl Report {
 }
 
 fn durable_lines(name: &str, durable: &Durable) -> String {
-    let Durable { answered, delivered, cpu_us, direct_cpu_us, latency99_ms } = durable;
+    let Durable { stored_at, answered, delivered, cpu_us, server_cpu_us, direct_cpu_us, rate, latency99_ms } = durable;
+    if *stored_at == StoredAt::Fleet {
+        let server_cpu_us = server_cpu_us.unwrap_or_default();
+        return format!(
+            "  {name} with one NATS server: {answered:.0} answers a second\n  \
+             → {delivered:.0} deliveries a second\n  \
+             → {cpu_us:.1} µs of CPU a request, and {server_cpu_us:.1} of the server\n  \
+             → at {rate:.0} a second 99 % are answered within {latency99_ms:.1} ms\n"
+        );
+    }
     let verdict = |is_reached| if is_reached { "reached" } else { "MISSED" };
     let (rate, latency) = (verdict(*delivered >= DELIVERED_TARGET), verdict(*latency99_ms <= LATENCY_TARGET_MS));
     let times = cpu_us / direct_cpu_us;
