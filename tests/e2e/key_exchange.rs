@@ -74,10 +74,14 @@ mod hybrid {
     use std::ffi::OsString;
     use std::fs;
     use std::io::Write as _;
-    use std::process::Command;
+    use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+    use std::process::{Child, Command, Stdio};
     use std::thread::sleep;
     use std::time::Duration;
 
+    use hookgate_testkit::gateway::free_port;
+    use hookgate_testkit::http;
+    use hookgate_testkit::wait::wait_until;
     use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, X25519, X25519MLKEM768};
 
     use super::*;
@@ -123,16 +127,81 @@ mod hybrid {
         if installed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("X25519MLKEM768")) {
             return vec!["openssl".into()];
         }
+        unpacked("usr/bin/openssl")
+    }
+
+    /// A program of Debian 13 that `cargo xtask setup test` unpacked.
+    fn unpacked(program: &str) -> Vec<OsString> {
         // This program is in target/debug/deps.
         let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
         let root = target.join("trixie/root");
         let libraries = ["x86_64", "aarch64"].map(|machine| root.join(format!("usr/lib/{machine}-linux-gnu")));
         let libraries = libraries.iter().find(|libraries| libraries.is_dir());
-        let libraries = libraries.expect("OpenSSL 3.5 is there: cargo xtask setup test");
+        let libraries = libraries.expect("programs of Debian 13 are there: cargo xtask setup test");
         let linker = fs::read_dir(libraries).unwrap().map(|entry| entry.unwrap().path());
         let linker =
             linker.into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("ld-linux"));
-        vec![linker.unwrap().into(), "--library-path".into(), libraries.into(), root.join("usr/bin/openssl").into()]
+        vec![linker.unwrap().into(), "--library-path".into(), libraries.into(), root.join(program).into()]
+    }
+
+    /// Caddy, built with Go 1.24, as a sender: it passes what it gets on to the gateway with a client certificate. Ended when this is dropped.
+    struct Caddy {
+        child: Child,
+        address: SocketAddr,
+    }
+
+    impl Caddy {
+        fn start(gateway: &TestGateway, hybrid: bool) -> Self {
+            let identity = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
+            let port = free_port().unwrap();
+            let name = format!("caddy-{port}");
+            let (chain, key) = (&identity.chain_path, &identity.key_path);
+            let trust = gateway.environment.pki.server_root().path();
+            let text = format!(
+                "{{\nadmin off\nauto_https off\n}}\nhttp://:{port} {{\nbind 127.0.0.1\nreverse_proxy https://127.0.0.1:{} {{\nheader_up Host {HOST}\n\
+                 transport http {{\ntls_client_auth {} {}\ntls_trusted_ca_certs {}\ntls_server_name {HOST}\n}}\n}}\n}}\n",
+                gateway.daemon.port(),
+                chain.display(),
+                key.display(),
+                trust.display(),
+            );
+            let file = gateway.environment.write(&name, &text).unwrap();
+            let mut words = unpacked("usr/bin/caddy").into_iter();
+            let mut command = Command::new(words.next().unwrap());
+            command.args(words).args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
+            // What Go decides by the version that a module asks for, and Caddy asks for an older one.
+            command.env("GODEBUG", format!("tlsmlkem={}", u8::from(hybrid)));
+            command.env("HOME", gateway.environment.path(&name)).stdout(Stdio::null()).stderr(Stdio::null());
+            let child = command.spawn().unwrap();
+            Self { child, address: (Ipv4Addr::LOCALHOST, port).into() }
+        }
+
+        /// The status of the answer to a webhook.
+        fn send(&self) -> u16 {
+            let post =
+                http::request("POST", PAGERDUTY.path, HOST, &[("Connection", "close")], PAGERDUTY.body.as_bytes());
+            wait_until("Caddy", SOON, || TcpStream::connect(self.address).is_ok()).unwrap();
+            let response = http::ask(self.address, &post, SOON).unwrap();
+            assert!(response.field("x-request-id").is_some(), "it is the gateway's: {response:?}");
+            response.status
+        }
+    }
+
+    impl Drop for Caddy {
+        fn drop(&mut self) {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+
+    #[test]
+    fn a_sender_in_go_uses_the_hybrid_group_if_it_has_it() {
+        let gateway = with_tls("");
+        for (hybrid, group) in [(true, "X25519MLKEM768"), (false, "X25519")] {
+            let before = counted(&gateway, group);
+            assert_eq!(Caddy::start(&gateway, hybrid).send(), 200, "{group}");
+            assert_eq!(counted(&gateway, group), before + 1.0, "{group}");
+        }
     }
 
     #[test]

@@ -300,7 +300,7 @@ fn install_newest_openssl() -> Result<()> {
     if is_recent_openssl() || !is_installed("apt-get") {
         return Ok(());
     }
-    trixie::install(&["openssl"])
+    trixie::install(&["openssl", "caddy"])
 }
 
 /// Whether the installed OpenSSL is 3.5 or newer.

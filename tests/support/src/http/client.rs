@@ -26,9 +26,18 @@ pub fn request(method: &str, target: &str, host: &str, fields: &[(&str, &str)], 
 ///
 /// The connection fails, nothing arrives for `limit`, or there is no valid response.
 pub fn get(address: SocketAddr, target: &str, limit: Duration) -> Result<Response> {
+    ask(address, &request("GET", target, &address.to_string(), &[("Connection", "close")], b""), limit)
+}
+
+/// Sends the bytes of a request to `address` on a new connection.
+///
+/// # Errors
+///
+/// The connection fails, nothing arrives for `limit`, or there is no valid response.
+pub fn ask(address: SocketAddr, request: &[u8], limit: Duration) -> Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, limit).with_context(|| format!("connecting to {address}"))?;
     stream.set_read_timeout(Some(limit))?;
-    stream.write_all(&request("GET", target, &address.to_string(), &[("Connection", "close")], b""))?;
+    stream.write_all(request)?;
     let response = Response::read(&mut BufReader::new(stream))?;
     response.with_context(|| format!("{address} closed the connection without a response"))
 }

@@ -11,7 +11,7 @@ use std::io::{self, BufRead, Read};
 use anyhow::{Context, Result, bail, ensure};
 use httparse::Status;
 
-pub use client::{get, request};
+pub use client::{ask, get, request};
 
 use head::{Framing, Head, StartLine};
 
