@@ -1,6 +1,6 @@
 //! `acme` of `[[certificate]]`: a certificate that hookgate asks an authority for (RFC 8555), and what to tell the authority.
 //!
-//! Owns which names, which directory, and as whose account. Asks nobody: `control::acme` does. What an authority issues is judged by
+//! Owns which names, which directory, and as whose account. Asks no authority: `control::acme` does. What an authority issues is judged by
 //! [`issued`](super::issued).
 
 use std::hash::BuildHasher as _;

@@ -1,6 +1,6 @@
 //! What an authority issued: whether it is what was asked for, and what senders accept.
 //!
-//! Owns that judgement, which is stricter than that of files: what comes unasked takes the place of a certificate that works. Asks nobody,
+//! Owns that judgement, which is stricter than that of files: what comes unasked takes the place of a certificate that works. Asks no authority,
 //! and reads no file: `control::acme` brings what came.
 
 use std::path::Path;

@@ -36,7 +36,7 @@ pub(super) enum Frame {
     Head { stream: u32, is_bare: bool },
     /// The end of a stream, with the code of an error (RFC 9113, section 7).
     Reset { stream: u32, code: u32 },
-    /// Any other: settings, pings, windows, priorities, and what nobody knows.
+    /// Any other: settings, pings, windows, priorities, and unknown ones.
     Other,
 }
 

@@ -323,7 +323,7 @@ async fn end(link: Rc<Link>, finish: Finish) {
         connection.refused_without_request(&refusal, None);
     }
     connection.exchange.end();
-    // The streams and h2 are gone, and nobody else has it.
+    // The streams and h2 are gone, and no other owner is left.
     let Some(mut stream) = Rc::into_inner(link).map(Link::into_stream) else { return };
     match finish.outcome {
         _ if stream.is_alerted() => stream.end_with_alert().await,

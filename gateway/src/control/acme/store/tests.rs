@@ -1,3 +1,5 @@
+//! What the store keeps, what it finds again, and who may read it.
+
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::fs::{self, Permissions};
