@@ -269,10 +269,12 @@ impl Schedule {
         &self.paused
     }
 
-    /// Of each route that has had a delivery: how long its oldest one waits, and whether it is paused.
+    /// Of each route that has had a delivery: how long its oldest row waits, and whether it is paused. What was pulled from the servers of a fleet is
+    /// no row, and counts there.
     pub(super) fn levels(&self, now_ms: u64) -> impl Iterator<Item = (&Arc<str>, u64, bool)> {
         self.queues.iter().map(move |(route, queue)| {
-            let oldest = queue.rows.values().next().map_or(0, |row| now_ms.saturating_sub(row.waiting.received_ms));
+            let oldest = queue.rows.range(0..).next();
+            let oldest = oldest.map_or(0, |(_, row)| now_ms.saturating_sub(row.waiting.received_ms));
             (route, oldest, self.paused.hold(route))
         })
     }

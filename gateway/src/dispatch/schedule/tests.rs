@@ -329,3 +329,18 @@ fn a_fleet_gives_what_this_host_has_room_for() {
     schedule.change(Change::Paused("a".to_owned()));
     assert_eq!(wanted(&schedule, NOW + 200), 0);
 }
+
+#[test]
+fn what_was_pulled_hides_no_row_that_is_older() {
+    let mut schedule = Schedule::new(Vec::new(), Pauses::default(), NOW);
+    schedule.adopt(lanes(Lane { shared_entries: Some(9), ..lane(3, None) }));
+    let oldest = |schedule: &Schedule| schedule.levels(NOW + 90).map(|(_, oldest, _)| oldest).collect::<Vec<_>>();
+    // The later one was pulled, the lower its number is.
+    schedule.change(Change::Waits(Waiting { received_ms: NOW + 80, ..waiting(-8, "") }));
+    assert_eq!(oldest(&schedule), [0], "it waits on the servers");
+    schedule.change(Change::Waits(Waiting { received_ms: NOW + 20, ..waiting(4, "") }));
+    schedule.change(Change::Waits(Waiting { received_ms: NOW + 60, ..waiting(5, "") }));
+    assert_eq!(oldest(&schedule), [70]);
+    schedule.change(Change::Gone { number: 4 });
+    assert_eq!(oldest(&schedule), [30]);
+}
