@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::certificate::{Certificate, RawCertificate, covers};
 use super::error::{AcmeProblem, HandlerProblem};
 use super::filter::FilterSection;
+use super::fleet::{Fallback, Fleet, FleetSpool};
 use super::provider::RawProvider;
 use super::report::Report;
 use super::route::RawRoute;
@@ -71,6 +72,17 @@ pub(super) fn providers(
         if !routes.iter().any(|route| route.providers.contains(&ProviderId(id))) {
             report.warn(raw, WarningKind::UnusedProvider { provider: provider.name.to_string() });
         }
+    }
+}
+
+/// Warns of `durable.max_bytes` if the servers of a fleet store the deliveries, and no disk does.
+pub(super) fn bytes_of_disk(raw: &[Spanned<RawRoute>], fleet: Option<&Fleet>, report: &mut Report<'_>) {
+    let is_used = |fleet: &Fleet| fleet.spool == FleetSpool::Disk || fleet.fallback == Fallback::Disk;
+    if fleet.is_none_or(is_used) {
+        return;
+    }
+    for at in raw.iter().filter_map(|raw| raw.get_ref().written_delivery().max_bytes()) {
+        report.warn(at, WarningKind::UnusedBytes);
     }
 }
 

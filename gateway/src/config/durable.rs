@@ -69,6 +69,11 @@ impl<'r> Written<'r> {
         self.durable_delivery().is_some()
     }
 
+    /// `max_bytes`, if it is durable.
+    pub(super) fn max_bytes(self) -> Option<&'r Spanned<i64>> {
+        self.durable_delivery().and(self.durable)?.get_ref().max_bytes.as_ref()
+    }
+
     /// `delivery`, if it is durable.
     fn durable_delivery(self) -> Option<&'r Spanned<RawDelivery>> {
         self.delivery.filter(|raw| *raw.get_ref() == RawDelivery::Durable)

@@ -364,6 +364,7 @@ impl Config {
         coverage::acme(&certificates, raw_certificates, (&state, names_directory), &filter, &mut report);
         coverage::providers(&providers, raw_providers, &routes, &mut report);
         coverage::certificates(&certificates, raw_certificates, &routes, &mut report);
+        coverage::bytes_of_disk(raw_routes, fleet.as_ref(), &mut report);
         coverage::hosts(&routes, raw_routes, &certificates, &mut report);
         let own = own_addresses(listen.as_ref(), metrics.as_ref(), admin.as_ref());
         coverage::handlers(&routes, raw_routes, &own, &mut report);

@@ -48,6 +48,8 @@ pub enum WarningKind {
         /// How many copies are wanted.
         replicas: usize,
     },
+    /// `max_bytes` of a durable route whose deliveries are on no disk.
+    UnusedBytes,
     /// A provider that no route names.
     UnusedProvider {
         /// The provider.
@@ -372,6 +374,11 @@ impl fmt::Display for WarningKind {
                 formatter,
                 "one NATS server is named, and replicas = {replicas} needs a cluster of at least {replicas}, or nothing is stored: name the others too, so \
                  that one of them answers when this one is down, or write replicas = 1 if there is no other"
+            ),
+            Self::UnusedBytes => write!(
+                formatter,
+                "max_bytes has no effect: the NATS servers store the deliveries, and no disk takes over; their bound is max_bytes of [fleet], for all routes \
+                 together; remove it here, or write fallback = \"disk\" in [fleet]"
             ),
             Self::UnusedProvider { provider } => {
                 write!(formatter, "no route names the provider \"{provider}\": its requests are refused")

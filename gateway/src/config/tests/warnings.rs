@@ -150,6 +150,22 @@ fn a_fleet_that_names_one_server_for_several_copies_is_told() {
 }
 
 #[test]
+fn a_bound_of_bytes_that_holds_for_no_disk_is_told() {
+    let fixture = Fixture::new();
+    let route = |delivery: &str| minimal() + "delivery = \"durable\"\n" + delivery + "[state]\ndirectory = \"state\"\n";
+    let servers = "[fleet]\nnats = [\"tls://a.example.com\"]\nreplicas = 1\n";
+    let bytes = "durable.max_bytes = 65536\n";
+    let place = format!("{}: route[0].durable.max_bytes", minimal().lines().count() + 2);
+    let unused = (place.as_str(), "max_bytes has no effect");
+    check(&fixture, &(route(bytes) + servers), NOW, &[unused]);
+    for uses_disk in ["fallback = \"disk\"\n", "spool = \"disk\"\n"] {
+        check(&fixture, &(route(bytes) + servers + uses_disk), NOW, &[]);
+    }
+    check(&fixture, &route(bytes), NOW, &[]);
+    check(&fixture, &(route("durable.max_entries = 9\n") + servers), NOW, &[]);
+}
+
+#[test]
 fn providers_without_routes_are_told() {
     let text = minimal() + "[[provider]]\nname = \"percolate\"\npreset = \"percolate\"\n";
     check(&Fixture::new(), &text, NOW, &[("14: provider[1]", "no route names the provider \"percolate\"")]);
