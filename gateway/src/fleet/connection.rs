@@ -20,7 +20,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::memory::{Memory, Outcome};
 use super::spool::{Plan, Spool, Status};
-use super::stream::{self, Failed, Missing, failed};
+use super::stream::{self, Failed, Missing, Told, failed};
 use super::{FallsBack, Fleet, Handing, QUEUE, Settings, Work};
 use crate::cause::Cause;
 use crate::config::{Fallback, FleetSpool};
@@ -132,6 +132,7 @@ impl Prepared {
                     replicas,
                     kept,
                     found: RefCell::default(),
+                    told: Told::default(),
                     is_looking: Cell::default(),
                     looked: Notify::new(),
                     next_look: Cell::new(Instant::now()),
@@ -284,6 +285,7 @@ struct Bucket {
     /// How long an entry is kept after its last change.
     kept: Duration,
     found: RefCell<Option<Memory>>,
+    told: Told,
     /// Whether it is looked for now. Works with a bucket go on meanwhile, and the others wait.
     is_looking: Cell<bool>,
     looked: Notify,
@@ -352,7 +354,7 @@ impl Bucket {
             deny_delete: true,
             ..stream::wanted(format!("KV_{}", self.name), self.replicas)
         };
-        stream::find(&context, wanted).await?;
+        stream::find(&context, wanted, &self.told).await?;
         let bucket = context.get_key_value(&self.name).await;
         bucket.map(Memory::new).map_err(|error| Missing::NoAnswer(failed(error)))
     }

@@ -30,7 +30,7 @@ use self::message::Message;
 use self::streams::{NotPut, Streams, Wanted};
 use crate::cause::Cause;
 use crate::deliveries::{Alarm, Answer, Command, Fate, Levels, Pauses, Spooled, StoredRequest, Usage, Waiting, now_ms};
-use crate::fleet::stream::Failed;
+use crate::fleet::stream::{Failed, Told};
 use crate::metrics::fleet as metrics;
 
 pub use self::message::Message as Outbound;
@@ -204,6 +204,7 @@ impl Level {
 struct Shared {
     client: Client,
     wanted: Wanted,
+    told: Told,
     patience: Duration,
     /// Found once; whoever looks holds up the others.
     found: Mutex<Option<Streams>>,
@@ -234,7 +235,7 @@ impl Shared {
         }
         let mut found = self.found.lock().await;
         if found.is_none() && Instant::now() >= self.next_look.get() {
-            match Streams::find(&self.client, self.patience, &self.wanted).await {
+            match Streams::find(&self.client, self.patience, &self.wanted, &self.told).await {
                 Ok(streams) => *found = Some(streams),
                 Err(error) => {
                     self.next_look.set(Instant::now() + BREAK);
@@ -382,6 +383,7 @@ impl Spool {
         let shared = Rc::new(Shared {
             client,
             wanted,
+            told: Told::default(),
             patience,
             found: Mutex::default(),
             next_look: Cell::new(now),

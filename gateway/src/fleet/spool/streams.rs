@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{Message, Meta, Subjects, token};
 use crate::deliveries::Pauses;
-use crate::fleet::stream::{self, Failed, failed};
+use crate::fleet::stream::{self, Failed, Told, failed};
 
 /// How long a message counts as being handed over without a sign of its host. Also the longest pause after a lost host.
 pub(super) const ACK_WAIT: Duration = Duration::from_secs(30);
@@ -88,7 +88,12 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Finds them, or makes them.
-    pub(super) async fn find(client: &Client, patience: Duration, wanted: &Wanted) -> Result<Self, Failed> {
+    pub(super) async fn find(
+        client: &Client,
+        patience: Duration,
+        wanted: &Wanted,
+        told: &Told,
+    ) -> Result<Self, Failed> {
         let mut context: Context = jetstream::new(client.clone());
         context.set_timeout(patience);
         let subjects = Subjects::new(&wanted.fleet);
@@ -106,10 +111,10 @@ impl Streams {
             duplicate_window: DUPLICATES,
             ..wanted.stream(name("dead"))
         };
-        let spool = stream::find(&context, spool).await.map_err(failed)?;
-        let dead = stream::find(&context, dead).await.map_err(failed)?;
-        let attempts = find_bucket(&context, wanted, &name("attempts"), Duration::ZERO).await?;
-        let turns = find_bucket(&context, wanted, &name("turns"), TURN).await?;
+        let spool = stream::find(&context, spool, told).await.map_err(failed)?;
+        let dead = stream::find(&context, dead, told).await.map_err(failed)?;
+        let attempts = find_bucket(&context, (wanted, told), &name("attempts"), Duration::ZERO).await?;
+        let turns = find_bucket(&context, (wanted, told), &name("turns"), TURN).await?;
         Ok(Self { context, subjects, spool, dead, attempts, turns })
     }
 
@@ -275,7 +280,12 @@ impl Wanted {
 }
 
 /// Finds a bucket, or makes it, with a history of 1.
-async fn find_bucket(context: &Context, wanted: &Wanted, name: &str, max_age: Duration) -> Result<Store, Failed> {
+async fn find_bucket(
+    context: &Context,
+    (wanted, told): (&Wanted, &Told),
+    name: &str,
+    max_age: Duration,
+) -> Result<Store, Failed> {
     let duplicate_window = if max_age.is_zero() { Duration::from_secs(120) } else { max_age };
     let stream = Config {
         subjects: vec![format!("$KV.{name}.>")],
@@ -286,7 +296,7 @@ async fn find_bucket(context: &Context, wanted: &Wanted, name: &str, max_age: Du
         duplicate_window,
         ..wanted.stream(format!("KV_{name}"))
     };
-    stream::find(context, stream).await.map_err(failed)?;
+    stream::find(context, stream, told).await.map_err(failed)?;
     context.get_key_value(name).await.map_err(failed)
 }
 
