@@ -4,10 +4,11 @@
 //! not know requests.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Between two pings on a connection on which nothing arrives. If three have no answer, another server is tried: a host that has lost its power or its
 /// network sends no end of the connection, and the 60 s of the crate are minutes in which each delivery gets 503.
 const PING: Duration = Duration::from_secs(2);
+
+/// Most different errors of the connection that are said before there is one again. A server may put anything into their texts.
+const DETAILS: usize = 16;
 
 /// Between two looks for the bucket.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -87,7 +91,7 @@ pub fn prepare(settings: Settings) -> Result<Parts, StartError> {
     let Settings { fleet, tls, on_failure } = settings;
     let (queue, works) = mpsc::channel(QUEUE);
     let status = Arc::<Status>::default();
-    let told = Arc::clone(&status);
+    let (told, said) = (Arc::clone(&status), Said::default());
     let mut options = ConnectOptions::new()
         .name("hookgate")
         .tls_client_config(tls)
@@ -96,7 +100,7 @@ pub fn prepare(settings: Settings) -> Result<Parts, StartError> {
         .request_timeout(Some(PATIENCE))
         .ping_interval(PING)
         .event_callback(move |event| {
-            heard(&event, &told);
+            heard(&event, &told, &said);
             async {}
         });
     if let Some(credentials) = &fleet.credentials {
@@ -155,11 +159,32 @@ impl Prepared {
     }
 }
 
+/// What was said since the last connection: each try without servers ends with the same error, some twenty in ten seconds.
+#[derive(Default)]
+struct Said(Mutex<BTreeSet<String>>);
+
+impl Said {
+    /// Whether this is not said yet. After [`DETAILS`] different ones, nothing is.
+    fn is_new(&self, detail: &str) -> bool {
+        let mut said = self.details();
+        said.len() < DETAILS && said.insert(detail.to_owned())
+    }
+
+    fn forget(&self) {
+        self.details().clear();
+    }
+
+    fn details(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Tells what happens to the connection.
-fn heard(event: &Event, status: &Status) {
+fn heard(event: &Event, status: &Status, said: &Said) {
     let cause = Cause::Gateway.label();
     match event {
         Event::Connected => {
+            said.forget();
             metrics::connected(true);
             status.is_connected.store(true, Ordering::Relaxed);
             tracing::info!(cause, "connected to a NATS server of the fleet");
@@ -172,6 +197,9 @@ fn heard(event: &Event, status: &Status) {
         }
         other => {
             let detail = other.to_string();
+            if !said.is_new(&detail) {
+                return;
+            }
             if is_refusal(&detail) {
                 tracing::error!(
                     cause,
@@ -357,5 +385,25 @@ impl Bucket {
         stream::find(&context, wanted, &self.told).await?;
         let bucket = context.get_key_value(&self.name).await;
         bucket.map(Memory::new).map_err(|error| Missing::NoAnswer(failed(error)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_connection_is_said_once_until_there_is_one() {
+        let (said, status) = (Said::default(), Status::default());
+        assert!(said.is_new("IO error"));
+        for _ in 0..20 {
+            assert!(!said.is_new("IO error"));
+        }
+        let others = (0..100).filter(|number| said.is_new(&number.to_string())).count();
+        assert_eq!(others, DETAILS - 1, "a server that says something else each time is heard so often");
+        heard(&Event::Disconnected, &status, &said);
+        assert!(!said.is_new("IO error"));
+        heard(&Event::Connected, &status, &said);
+        assert!(said.is_new("IO error") && said.is_new("0"));
     }
 }
