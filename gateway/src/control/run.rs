@@ -180,7 +180,8 @@ fn open_memory(
         Deliveries::Disk => loader.keep_deliveries(on_failure)?,
         Deliveries::Memory => None,
     };
-    let fleet = config.fleet.as_ref().map(|fleet| super::fleet::prepare(fleet, on_failure)).transpose()?;
+    let state = loader.state.as_ref();
+    let fleet = config.fleet.as_ref().map(|fleet| super::fleet::prepare(fleet, on_failure, state)).transpose()?;
     let thread = fleet.map(|Parts { fleet, thread, handing }| {
         if let (Some(deliveries), Some(handing)) = (&mut deliveries, handing) {
             deliveries.share(Arc::clone(&fleet), handing);
@@ -191,6 +192,9 @@ fn open_memory(
     if let Some(state) = &loader.state {
         let stored = Stored { disk: loader.store().cloned(), fleet: loader.fleet.clone() };
         answer_questions(state.path(), &loader.recent, stored);
+        if let (Some(config), Some(fleet)) = (&config.fleet, &loader.fleet) {
+            drop(tokio::spawn(super::fleet::keep_pauses(Arc::clone(fleet), Arc::clone(&config.name), state.clone())));
+        }
         if deliveries.is_none() && has_replay(config) {
             tracing::warn!("deliveries are remembered in memory alone: a restart forgets which were taken");
         }

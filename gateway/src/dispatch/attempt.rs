@@ -126,15 +126,15 @@ enum Moved {
 
 /// Moves a row to the servers of the fleet, from which every host hands over.
 async fn move_to(fleet: &Fleet, waiting: &Waiting, outgoing: &Outgoing<'_>) -> Moved {
-    // While the servers store nothing, this host hands over what waits for no other.
-    if !fleet.is_storing() && waiting.key.is_none() {
-        return Moved::Here;
-    }
-    match fleet.store_waiting(waiting, &outgoing.to_parts()).await {
+    // While the servers store nothing, this host hands over what waits for no other. They take none that is too long for them.
+    let is_stored = match fleet.is_storing() || waiting.key.is_some() {
+        true => fleet.store_waiting(waiting, &outgoing.to_parts()).await,
+        false => None,
+    };
+    match is_stored {
         Some(Spooled::Stored | Spooled::Duplicate) => Moved::Stored,
-        Some(Spooled::Full(_) | Spooled::Failed) => Moved::Later,
-        // They take none that is so long.
-        None => Moved::Here,
+        None if fleet.may_hand_over(&waiting.route) => Moved::Here,
+        Some(Spooled::Full(_) | Spooled::Failed) | None => Moved::Later,
     }
 }
 

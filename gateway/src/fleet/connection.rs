@@ -88,9 +88,9 @@ pub struct Parts {
 ///
 /// [`StartError`]
 pub fn prepare(settings: Settings) -> Result<Parts, StartError> {
-    let Settings { fleet, tls, on_failure } = settings;
+    let Settings { fleet, tls, on_failure, paused } = settings;
     let (queue, works) = mpsc::channel(QUEUE);
-    let status = Arc::<Status>::default();
+    let status = Arc::new(Status::new(paused));
     let (told, said) = (Arc::clone(&status), Said::default());
     let mut options = ConnectOptions::new()
         .name("hookgate")
@@ -113,7 +113,8 @@ pub fn prepare(settings: Settings) -> Result<Parts, StartError> {
     let stores = fleet.spool == FleetSpool::Stream;
     let (spool, handing) = stores.then(|| Plan::new(&fleet.name, fleet.replicas, fleet.max_bytes, PATIENCE)).unzip();
     let falls_back = FallsBack(fleet.fallback == Fallback::Disk);
-    let shared = Fleet { queue, on_failure, spool: stores.then_some(falls_back), status: Arc::clone(&status) };
+    let (shown, began) = (Arc::clone(&status), Instant::now());
+    let shared = Fleet { queue, on_failure, spool: stores.then_some(falls_back), status: shown, began };
     let thread = Prepared { works, options, servers, bucket, replicas, kept, spool, status };
     Ok(Parts { fleet: Arc::new(shared), thread, handing })
 }
@@ -394,7 +395,7 @@ mod tests {
 
     #[test]
     fn an_error_of_the_connection_is_said_once_until_there_is_one() {
-        let (said, status) = (Said::default(), Status::default());
+        let (said, status) = (Said::default(), Status::new(None));
         assert!(said.is_new("IO error"));
         for _ in 0..20 {
             assert!(!said.is_new("IO error"));

@@ -28,7 +28,7 @@ pub use self::spool::Outbound;
 pub use self::spool::{Demand, Demands, Handing, Pulled, Settling};
 use self::spool::{Meta, Status};
 use crate::config::OnStateFailure;
-use crate::deliveries::{Answer, Command, Levels, NewDelivery, NotStored, RequestParts, Spooled, Waiting};
+use crate::deliveries::{Answer, Command, Levels, NewDelivery, NotStored, Pauses, RequestParts, Spooled, Waiting};
 use crate::metrics::fleet as metrics;
 
 /// Most works that wait for the thread. One takes some 200 bytes.
@@ -45,6 +45,8 @@ pub struct Settings {
     pub tls: ClientConfig,
     /// What becomes of a delivery of which the servers do not tell whether it was taken.
     pub on_failure: OnStateFailure,
+    /// The routes that were paused when the servers told an earlier process last; `None` if that is not known.
+    pub paused: Option<Pauses>,
 }
 
 /// What the servers say of a delivery.
@@ -85,6 +87,8 @@ pub struct Fleet {
     /// Whether deliveries of durable routes are stored here, and if so, whether the disk takes over when the servers do not.
     spool: Option<FallsBack>,
     status: Arc<Status>,
+    /// When this was made.
+    began: Instant,
 }
 
 /// What is known of the servers, for the status page.
@@ -116,6 +120,17 @@ impl Fleet {
     /// Whether the servers store deliveries, as far as is known.
     pub fn is_storing(&self) -> bool {
         self.status.stores.load(Ordering::Relaxed)
+    }
+
+    /// The routes that were paused when the servers told last; `None` if that is not known.
+    pub fn paused(&self) -> Option<Pauses> {
+        self.status.paused()
+    }
+
+    /// Whether what waits on the disk of this host may be handed over without the servers: the route was not paused when they told last. Not at the start,
+    /// as they may tell more at once, and not if they have never told.
+    pub fn may_hand_over(&self, route: &str) -> bool {
+        self.began.elapsed() >= LIMIT && self.status.is_paused(route) == Some(false)
     }
 
     /// What is known of the servers.

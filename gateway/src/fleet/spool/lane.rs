@@ -158,8 +158,9 @@ impl Lane {
             .is_some_and(|demand| demand.providers.iter().any(|provider| **provider == *meta.provider))
     }
 
+    /// Whether nothing is to be handed over now: the route is paused at all hosts, or it is not known yet that it is not.
     pub(super) fn is_paused(&self) -> bool {
-        self.shared.pauses.borrow().hold(&self.route)
+        self.shared.is_paused(&self.route) != Some(false)
     }
 
     async fn pull(self: &Rc<Self>, streams: &Streams, room: usize) -> Result<(), Failed> {

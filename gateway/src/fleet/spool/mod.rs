@@ -17,7 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
@@ -38,6 +38,9 @@ pub(in crate::fleet) use self::message::Meta;
 
 /// Between two looks at how much waits, and at what is paused. Every host looks.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Between two tries of the first look.
+const FIRST_LOOK: Duration = Duration::from_millis(200);
 
 /// The longest message of a server that is configured for no other length, in bytes.
 const DEFAULT_PAYLOAD: usize = 1024 * 1024;
@@ -115,9 +118,40 @@ pub(super) struct Status {
     pub(super) filled_percent: AtomicU64,
     /// Why the streams cannot be used, as the log says; empty if they can.
     problem: StdMutex<String>,
+    /// The routes that were paused when they told last, this process or an earlier one.
+    paused: StdMutex<Option<Pauses>>,
 }
 
 impl Status {
+    /// Of servers that told an earlier process last that these routes are paused.
+    pub(super) fn new(paused: Option<Pauses>) -> Self {
+        let levels = Levels::default();
+        paused.iter().for_each(|paused| levels.set_paused(paused));
+        Self {
+            stores: AtomicBool::new(false),
+            max_payload: AtomicUsize::new(DEFAULT_PAYLOAD),
+            is_connected: AtomicBool::new(false),
+            levels,
+            filled_percent: AtomicU64::new(0),
+            problem: StdMutex::default(),
+            paused: StdMutex::new(paused),
+        }
+    }
+
+    /// The routes that were paused when they told last; `None` if that is not known.
+    pub(super) fn paused(&self) -> Option<Pauses> {
+        self.told().clone()
+    }
+
+    /// Whether the route was paused when they told last; `None` if that is not known.
+    pub(super) fn is_paused(&self, route: &str) -> Option<bool> {
+        self.told().as_ref().map(|paused| paused.hold(route))
+    }
+
+    fn told(&self) -> MutexGuard<'_, Option<Pauses>> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Why the streams cannot be used; `None` if they can, as far as is known.
     pub(super) fn problem(&self) -> Option<String> {
         let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,19 +168,6 @@ impl Status {
             problem.clone_into(&mut known);
         }
         is_new
-    }
-}
-
-impl Default for Status {
-    fn default() -> Self {
-        Self {
-            stores: AtomicBool::new(false),
-            max_payload: AtomicUsize::new(DEFAULT_PAYLOAD),
-            is_connected: AtomicBool::new(false),
-            levels: Levels::default(),
-            filled_percent: AtomicU64::new(0),
-            problem: StdMutex::default(),
-        }
     }
 }
 
@@ -210,7 +231,8 @@ struct Shared {
     found: Mutex<Option<Streams>>,
     next_look: Cell<Instant>,
     pulled: lane::Offers,
-    pauses: RefCell<Pauses>,
+    /// `None` until the servers have told this process.
+    pauses: RefCell<Option<Pauses>>,
     levels: RefCell<HashMap<Arc<str>, Level>>,
     is_failing: Cell<bool>,
     next_put: Cell<Instant>,
@@ -309,24 +331,42 @@ impl Shared {
         }
     }
 
-    /// Counts what waits, and sees what is paused, every now and then.
+    /// Whether the route is paused at all hosts; `None` if the servers have not told yet.
+    fn is_paused(&self, route: &str) -> Option<bool> {
+        self.pauses.borrow().as_ref().map(|pauses| pauses.hold(route))
+    }
+
+    /// These routes are paused, and no others.
+    fn set_pauses(&self, pauses: Pauses) {
+        self.status.levels.set_paused(&pauses);
+        *self.status.told() = Some(pauses.clone());
+        *self.pauses.borrow_mut() = Some(pauses);
+    }
+
+    /// Counts what waits, and sees what is paused, every now and then. Ends with the dispatcher.
     async fn look(self: Rc<Self>) {
+        let mut demands = self.demands.clone();
         loop {
             let routes: Vec<_> =
-                self.demands.borrow().iter().map(|(route, of)| (Arc::clone(route), of.max_entries)).collect();
+                demands.borrow_and_update().iter().map(|(route, of)| (Arc::clone(route), of.max_entries)).collect();
             // Without a durable route, no stream is made.
-            if !routes.is_empty() {
-                match self.streams().await {
-                    Some(streams) => match self.look_at(&streams, routes).await {
-                        Ok(()) => self.succeeded(),
-                        Err(error) => self.failed(&error),
-                    },
-                    None => self.lost(),
+            if routes.is_empty() {
+                match demands.changed().await {
+                    Ok(()) => continue,
+                    Err(_) => return,
                 }
             }
-            sleep(LOOK).await;
-            // The dispatcher has ended.
-            if self.demands.has_changed().is_err() {
+            match self.streams().await {
+                Some(streams) => match self.look_at(&streams, routes).await {
+                    Ok(()) => self.succeeded(),
+                    Err(error) => self.failed(&error),
+                },
+                None => self.lost(),
+            }
+            // Nothing is pulled before the pauses are known.
+            let is_known = self.pauses.borrow().is_some();
+            sleep(if is_known { LOOK } else { FIRST_LOOK }).await;
+            if demands.has_changed().is_err() {
                 return;
             }
         }
@@ -334,8 +374,7 @@ impl Shared {
 
     async fn look_at(&self, streams: &Streams, routes: Vec<(Arc<str>, u64)>) -> Result<(), Failed> {
         let (pauses, _) = streams.pauses().await?;
-        self.status.levels.set_paused(&pauses);
-        *self.pauses.borrow_mut() = pauses;
+        self.set_pauses(pauses);
         let of_stream = streams.filled_percent().await?;
         self.status.filled_percent.store(of_stream, Ordering::Relaxed);
         for (route, most) in routes {
@@ -352,7 +391,7 @@ impl Shared {
             let (age, percent) = (Duration::from_millis(age), percent(waiting + dead, most).max(of_stream));
             metrics::stored(&route, waiting, dead, age);
             metrics::filled(&route, percent);
-            metrics::paused(&route, self.pauses.borrow().hold(&route));
+            metrics::paused(&route, self.is_paused(&route) == Some(true));
             self.status.levels.set(&route, |level| {
                 level.usage = Usage { waiting, dead, bytes: 0 };
                 level.oldest = age;
@@ -412,13 +451,8 @@ impl Spool {
     /// Answers an operator.
     pub(super) async fn answer(&self, command: &Command) -> Answer {
         let Some(streams) = self.0.streams().await else {
-            let because = match self.0.status.problem() {
-                Some(problem) if self.0.client.connection_state() == State::Connected => {
-                    format!("the spool of the fleet cannot be used: {problem}")
-                }
-                _ => "the NATS servers of the fleet cannot be reached, so what they store is not known".to_owned(),
-            };
-            return Answer::Error(because);
+            let is_connected = self.0.client.connection_state() == State::Connected;
+            return questions::without_streams(command, self.0.status.problem().filter(|_| is_connected));
         };
         match questions::answer(&self.0, &streams, command).await {
             Ok(answer) => answer,

@@ -78,6 +78,24 @@ pub(super) async fn answer(shared: &Rc<Shared>, streams: &Streams, command: &Com
     }
 }
 
+/// The answer without streams: they cannot be used for this reason, or the servers cannot be reached.
+pub(super) fn without_streams(command: &Command, problem: Option<String>) -> Answer {
+    let because = match problem {
+        Some(problem) => format!("the spool of the fleet cannot be used: {problem}"),
+        None => "the NATS servers of the fleet cannot be reached".to_owned(),
+    };
+    let follows = match command {
+        Command::Pause { .. } => {
+            "a pause is one of all hosts and is kept by the servers, so it cannot be set now; to stop deliveries to a handler at this host, stop that handler"
+        }
+        Command::Resume { .. } => "a pause is one of all hosts and is kept by the servers, so it cannot be ended now",
+        Command::List(_) | Command::Show { .. } | Command::Retry(_) | Command::Drop { .. } => {
+            "what the servers store is not known"
+        }
+    };
+    Answer::Error(format!("{because}; {follows}"))
+}
+
 async fn list(shared: &Shared, streams: &Streams, filter: &Filter) -> Result<Vec<Listed>, Failed> {
     let mut listed = Vec::new();
     let wants = |state: &str| filter.state.as_deref().is_none_or(|wanted| wanted == state);
@@ -256,7 +274,7 @@ async fn pause(
         tries += 1;
         match streams.set_pauses(&after, revision).await {
             Ok(()) => {
-                *shared.pauses.borrow_mut() = after;
+                shared.set_pauses(after);
                 return Ok(Answer::Changed(1));
             }
             Err(error) if tries == TRIES => return Err(error),
@@ -288,7 +306,7 @@ fn listed_as(shared: &Shared, found: &Found) -> Listed {
         bytes: message.payload.len() as u64,
         method: parts.map(|parts| parts.method.to_string()).unwrap_or_default(),
         target: parts.map(|parts| parts.target.to_string()).unwrap_or_default(),
-        is_paused: *place == Place::Waiting && shared.pauses.borrow().hold(route),
+        is_paused: *place == Place::Waiting && shared.is_paused(route) == Some(true),
     }
 }
 
