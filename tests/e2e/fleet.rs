@@ -4,8 +4,8 @@ pub(crate) mod credentials;
 mod many;
 mod partition;
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -26,6 +26,12 @@ use crate::tls_client::{TlsClient, TlsConnection};
 /// The field with the id of a delivery.
 const ID: &str = "x-delivery";
 
+/// The path of a route whose handler answers.
+const ANY: &str = "/any/hook";
+
+/// The path of a durable route.
+const STORED: &str = "/stored";
+
 /// For an election among servers, and a claim that expires.
 const LATER: Duration = Duration::from_secs(40);
 
@@ -33,7 +39,8 @@ const LATER: Duration = Duration::from_secs(40);
 pub(crate) struct Nats {
     _child: KilledOnDrop,
     pub(crate) address: SocketAddrV4,
-    pub(crate) directory: PathBuf,
+    directory: PathBuf,
+    arguments: Vec<String>,
 }
 
 impl Nats {
@@ -48,7 +55,8 @@ impl Nats {
         command.args(["--addr", &host, "--port", &port, "--jetstream", "--store_dir"]);
         command.arg(directory).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("nats-server is installed: cargo xtask setup test");
-        let server = Self { _child: KilledOnDrop(child), address, directory: directory.to_owned() };
+        let (directory, arguments) = (directory.to_owned(), arguments.iter().map(ToString::to_string).collect());
+        let server = Self { _child: KilledOnDrop(child), address, directory, arguments };
         let accepts = || TcpStream::connect(address).is_ok();
         wait_until("the NATS server", SOON, accepts).unwrap();
         server
@@ -73,11 +81,24 @@ impl Nats {
         format!("\"nats://{}\"", self.address)
     }
 
+    /// Ends it. What is returned starts another one with the same files.
+    pub(crate) fn end(self) -> impl FnOnce() -> Self {
+        let Self { _child: child, address, directory, arguments } = self;
+        drop(child);
+        move || {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            Self::start(&directory, address, &arguments)
+        }
+    }
+
     /// Ends it, and starts another one with the same files.
     pub(crate) fn restart(self) -> Self {
-        let (address, directory) = (self.address, self.directory.clone());
-        drop(self);
-        Self::start(&directory, address, &[])
+        self.end()()
+    }
+
+    /// The addresses of all, as `nats` of `[fleet]` takes them.
+    pub(crate) fn urls(servers: &[Self]) -> String {
+        servers.iter().map(Self::url).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -94,10 +115,26 @@ fn section(servers: &str) -> String {
 }
 
 fn start_gateway(environment: &Environment, sections: &str) -> Gateway {
+    start_patient_gateway(environment, 2000, sections)
+}
+
+/// One whose handlers have so many milliseconds.
+fn start_patient_gateway(environment: &Environment, handler_timeout_ms: u64, sections: &str) -> Gateway {
     let route =
         format!("proof = \"certificate\"\nreplay = {{ id_header = \"{ID}\", window_s = 600, duplicate_status = 208 }}");
-    let toml = environment.toml("handler_timeout_ms = 2000", &route) + sections;
+    let toml = environment.toml(&format!("handler_timeout_ms = {handler_timeout_ms}"), &route) + sections;
     Gateway::start(&toml, &GatewayOptions::new(BINARY)).unwrap()
+}
+
+/// A `[state]` of the host of this name, and the durable route "stored", whose handler is that of the environment.
+fn stored_route(environment: &Environment, host: &str) -> String {
+    let state = environment.state_directory().join(host);
+    let handler = crate::environment::handler_socket(&environment.events);
+    format!(
+        "[state]\ndirectory = {}\n[[route]]\nname = \"stored\"\nhost = \"{HOST}\"\npath = \"{STORED}\"\nproviders = [\"percolate\"]\n\
+         handler = {handler}\ndelivery = \"durable\"\nproof = \"certificate\"\nreplay = {{ id_header = \"{ID}\", duplicate_status = 208 }}\n",
+        quoted(&state)
+    )
 }
 
 impl Hosts {
@@ -131,12 +168,15 @@ impl Hosts {
     }
 
     fn send(&self, host: usize, id: &str) -> Response {
-        self.connect(host).ask(delivery(id)).unwrap()
+        self.send_to(host, ANY, id)
+    }
+
+    fn send_to(&self, host: usize, path: &str, id: &str) -> Response {
+        self.connect(host).ask(http::request("POST", path, HOST, &[(ID, id)], b"{}")).unwrap()
     }
 
     fn outcome(&self, host: usize, id: &str) -> (u16, Option<String>) {
-        let response = self.send(host, id);
-        (response.status, response.reason())
+        outcome(&self.send(host, id))
     }
 
     /// How often each delivery reached the handler.
@@ -150,7 +190,11 @@ impl Hosts {
 }
 
 fn delivery(id: &str) -> Vec<u8> {
-    http::request("POST", "/any/hook", HOST, &[(ID, id)], b"{}")
+    http::request("POST", ANY, HOST, &[(ID, id)], b"{}")
+}
+
+fn outcome(response: &Response) -> (u16, Option<String>) {
+    (response.status, response.reason())
 }
 
 fn unavailable() -> (u16, Option<String>) {
@@ -228,8 +272,7 @@ fn without_servers_nothing_is_handed_over_and_what_was_taken_is_known_afterwards
     let nats = Nats::alone(directory.path());
     let hosts = Hosts::pair(&nats, "");
     assert_eq!(hosts.send(0, "taken").status, 200);
-    let (address, files) = (nats.address, nats.directory.clone());
-    drop(nats);
+    let start_again = nats.end();
     wait_until("the loss of the connection", SOON, || {
         hosts.gateways[1].metric("hookgate_fleet_connected", &[]).unwrap() == 0.0
     })
@@ -241,12 +284,59 @@ fn without_servers_nothing_is_handed_over_and_what_was_taken_is_known_afterwards
     }
     assert_eq!(hosts.handled().len(), 1, "nothing but the first");
     hosts.gateways[1].wait_log("no connection to the NATS servers of the fleet", SOON).unwrap();
-    let nats = Nats::start(&files, address, &[]);
+    let nats = start_again();
     hosts.wait_connected(1);
     wait_until("the memory", SOON, || hosts.send(1, "taken").status == 208).unwrap();
     assert_eq!(hosts.send(1, "new").status, 200);
     let nats = nats.restart();
     wait_until("the memory", LATER, || hosts.send(0, "new").status == 208).unwrap();
+    drop(nats);
+}
+
+#[test]
+fn what_a_handler_took_and_the_servers_did_not_store_is_refused_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::alone(directory.path());
+    let environment = Environment::new().unwrap();
+    // Longer than it takes to end the servers, and shorter than the handler may take.
+    environment.events.set_behaviour(Behaviour::Delay(Duration::from_secs(3), Behaviour::Json.boxed()));
+    let gateway = start_patient_gateway(&environment, 30_000, &section(&nats.url()));
+    let hosts = Hosts::of(environment, vec![gateway]);
+    hosts.wait_connected(0);
+    thread::scope(|scope| {
+        let answer = scope.spawn(|| hosts.outcome(0, "one"));
+        hosts.environment.events.wait_for(1, LATER).unwrap();
+        drop(nats);
+        assert_eq!(answer.join().unwrap(), unavailable());
+    });
+    assert_eq!(hosts.gateways[0].wait_metric("hookgate_fleet_not_stored_total", &[], 1.0, SOON).unwrap(), 1.0);
+    assert_eq!(hosts.handled().len(), 1);
+}
+
+/// Each try to connect ends with the same error, some twenty in ten seconds.
+#[test]
+fn without_servers_the_same_error_is_said_once_until_there_is_a_connection() {
+    const TRIES: usize = 8;
+    let address = SocketAddrV4::new(own_address(), 4222);
+    let broken = TcpListener::bind(address).unwrap();
+    let sections = section(&format!("\"nats://{address}\""));
+    let hosts = thread::scope(|scope| {
+        // A server that ends each connection.
+        let tries = scope.spawn(|| (0..TRIES).for_each(|_| drop(broken.accept().unwrap())));
+        let hosts = Hosts::start(Environment::new().unwrap(), &[&sections]);
+        tries.join().unwrap();
+        hosts
+    });
+    drop(broken);
+    let directory = tempfile::tempdir().unwrap();
+    let nats = Nats::start(directory.path(), address, &[]);
+    hosts.wait_connected(0);
+    hosts.gateways[0].wait_log("connected to a NATS server of the fleet", SOON).unwrap();
+    let log = hosts.gateways[0].log();
+    let told = log.lines().filter_map(|line| line.split_once("the NATS servers of the fleet")).map(|(_, rest)| rest);
+    let said: Vec<&str> = told.filter(|rest| rest.contains("detail=")).collect();
+    let different: BTreeSet<&&str> = said.iter().collect();
+    assert!(!said.is_empty() && said.len() == different.len() && said.len() < TRIES / 2, "{said:#?}");
     drop(nats);
 }
 
@@ -285,22 +375,10 @@ fn a_durable_delivery_is_stored_at_one_host() {
     let directory = tempfile::tempdir().unwrap();
     let nats = Nats::alone(directory.path());
     let environment = Environment::new().unwrap();
-    let sections = ["a", "b"].map(|name| {
-        let state = environment.state_directory().join(name);
-        let handler = crate::environment::handler_socket(&environment.events);
-        format!(
-            "{}[state]\ndirectory = {}\n[[route]]\nname = \"stored\"\nhost = \"{HOST}\"\npath = \"/stored\"\nproviders = [\"percolate\"]\n\
-             handler = {handler}\ndelivery = \"durable\"\nproof = \"certificate\"\nreplay = {{ id_header = \"{ID}\", duplicate_status = 208 }}\n",
-            section(&nats.url()),
-            quoted(&state)
-        )
-    });
+    let sections = ["a", "b"].map(|host| section(&nats.url()) + &stored_route(&environment, host));
     let hosts = Hosts::start(environment, &[&sections[0], &sections[1]]);
     (0..2).for_each(|host| hosts.wait_connected(host));
-    let send = |host: usize| {
-        hosts.connect(host).ask(http::request("POST", "/stored", HOST, &[(ID, "one")], b"{}")).unwrap().status
-    };
-    assert_eq!([send(0), send(1), send(0)], [202, 208, 208]);
+    assert_eq!([0, 1, 0].map(|host| hosts.send_to(host, STORED, "one").status), [202, 208, 208]);
     hosts.environment.events.wait_for(1, SOON).unwrap();
     assert_eq!(hosts.handled(), BTreeMap::from([("one".to_owned(), 1)]));
 }
@@ -352,8 +430,7 @@ fn a_rule_that_remembers_longer_than_the_hosts_is_refused() {
 fn a_cluster_goes_on_without_one_of_its_servers() {
     let directory = tempfile::tempdir().unwrap();
     let mut servers = Nats::cluster(directory.path());
-    let urls = servers.iter().map(Nats::url).collect::<Vec<_>>().join(", ");
-    let sections = section(&urls).replace("replicas = 1", "replicas = 3");
+    let sections = section(&Nats::urls(&servers)).replace("replicas = 1", "replicas = 3");
     let hosts = Hosts::start(Environment::new().unwrap(), &[&sections, &sections]);
     // Before the servers have elected a leader, they make no bucket.
     wait_until("the first delivery", LATER, || hosts.send(0, "first").status == 200).unwrap();

@@ -1,9 +1,11 @@
 //! Durable routes whose deliveries wait on real NATS servers: stored before they are answered, and handed over by any host.
 
+mod bounds;
+mod outage;
 mod permissions;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
 use hookgate_testkit::handler::{Behaviour, Handler};
 use hookgate_testkit::http::{self, Request, Response};
 use hookgate_testkit::pki::{ClientIdentity, Sender, Variant};
+use hookgate_testkit::process::Finished;
 use hookgate_testkit::wait::wait_until;
 
 use crate::command::hookgate;
@@ -61,15 +64,14 @@ impl Hosts {
     }
 
     fn sections(&self, host: usize) -> String {
-        let Self { environment, servers, fleet, durable, .. } = self;
-        let state = environment.state_directory().join(host.to_string());
-        format!(
-            "\n[[route]]\nname = \"orders\"\nhost = \"{HOST}\"\npath = \"{PATH}\"\nproviders = [\"percolate\"]\n\
-             handler = \"unix:{}\"\ndelivery = \"durable\"\ndurable = {{ {durable} }}\n\
-             [state]\ndirectory = {}\n[fleet]\nnats = [{servers}]\n{fleet}\n",
-            self.socket(host).display(),
-            quoted(&state)
-        )
+        let Self { servers, fleet, durable, .. } = self;
+        let route = durable_route("orders", PATH, &self.socket(host), durable);
+        format!("{route}[state]\ndirectory = {}\n[fleet]\nnats = [{servers}]\n{fleet}\n", quoted(&self.state(host)))
+    }
+
+    /// Its state directory.
+    fn state(&self, host: usize) -> PathBuf {
+        self.environment.state_directory().join(host.to_string())
     }
 
     fn socket(&self, host: usize) -> PathBuf {
@@ -84,13 +86,44 @@ impl Hosts {
         self.gateways[host].wait_metric("hookgate_fleet_connected", &[], 1.0, SOON).unwrap();
     }
 
+    /// Waits until this gauge is there and 0.
+    fn wait_zero(&self, host: usize, name: &str, labels: &[(&str, &str)]) {
+        wait_until(&format!("{name} {labels:?} is 0"), LATER, || {
+            let metrics = self.gateways[host].metrics().unwrap();
+            metrics.has(name, labels) && metrics.sum(name, labels) == 0.0
+        })
+        .unwrap();
+    }
+
+    /// Waits until this host knows that no server answers.
+    fn wait_lost(&self, host: usize) {
+        self.wait_zero(host, "hookgate_fleet_connected", &[]);
+    }
+
+    /// Ends it in order.
+    fn end(&mut self, host: usize) {
+        self.gateways[host].signal(Signal::TERM).unwrap();
+        let status = self.gateways[host].wait_exit(LATER).unwrap();
+        assert!(status.success(), "{}", self.gateways[host].log());
+    }
+
+    /// Ends it in order, and starts it again.
+    fn restart(&mut self, host: usize) {
+        self.end(host);
+        self.gateways[host] = self.gateway(host);
+    }
+
     fn connect(&self, host: usize) -> TlsConnection {
         let port = self.gateways[host].port();
         TlsClient::new(port, &self.environment.pki, &self.identity).unwrap().connect().unwrap()
     }
 
     fn send(&self, host: usize, body: &str) -> Response {
-        self.connect(host).ask(delivery(body)).unwrap()
+        self.send_to(host, PATH, body)
+    }
+
+    fn send_to(&self, host: usize, path: &str, body: &str) -> Response {
+        self.connect(host).ask(http::request("POST", path, HOST, &[], body.as_bytes())).unwrap()
     }
 
     /// Sends a body, which must be stored, at once or when the servers are ready. Returns the id of the delivery.
@@ -106,12 +139,23 @@ impl Hosts {
         id
     }
 
-    fn command(&self, host: usize, arguments: &[&str]) -> String {
+    fn run(&self, host: usize, arguments: &[&str]) -> Finished {
         let configuration = self.gateways[host].configuration_path().display().to_string();
         let all: Vec<&str> = ["deliveries"].iter().chain(arguments).chain(&["-c", &configuration]).copied().collect();
-        let output = hookgate(&all);
+        hookgate(&all)
+    }
+
+    fn command(&self, host: usize, arguments: &[&str]) -> String {
+        let output = self.run(host, arguments);
         assert!(output.success(), "{arguments:?}: {}", output.stderr_text());
         output.stdout_text()
+    }
+
+    /// What a command says that fails.
+    fn refused(&self, host: usize, arguments: &[&str]) -> String {
+        let output = self.run(host, arguments);
+        assert!(!output.success(), "{arguments:?}: {}", output.stdout_text());
+        output.stderr_text()
     }
 
     /// The ids of the deliveries in this state, with what is listed of them.
@@ -124,6 +168,15 @@ impl Hosts {
         let what = format!("{count} deliveries that are {state}");
         wait_until(&what, LATER, || self.listed(host, state).len() == count).unwrap();
     }
+}
+
+/// A durable `[[route]]` to the handler at a socket.
+fn durable_route(name: &str, path: &str, socket: &Path, durable: &str) -> String {
+    format!(
+        "\n[[route]]\nname = \"{name}\"\nhost = \"{HOST}\"\npath = \"{path}\"\nproviders = [\"percolate\"]\n\
+         handler = \"unix:{}\"\ndelivery = \"durable\"\ndurable = {{ {durable} }}\n",
+        socket.display()
+    )
 }
 
 fn delivery(body: &str) -> Vec<u8> {
@@ -180,9 +233,7 @@ fn a_restart_hands_over_what_waits() {
     let nats = Nats::alone(directory.path());
     let mut hosts = Hosts::at(&nats, 1, "");
     (0..5).for_each(|number| drop(hosts.store(0, &number.to_string())));
-    hosts.gateways[0].signal(Signal::TERM).unwrap();
-    let status = hosts.gateways[0].wait_exit(LATER).unwrap();
-    assert!(status.success(), "{}", hosts.gateways[0].log());
+    hosts.end(0);
     let _nats = nats.restart();
     hosts.gateways[0] = hosts.gateway(0);
     let handler = hosts.start_handler(0, Behaviour::Json);
@@ -282,101 +333,6 @@ fn a_failure_that_may_pass_is_attempted_again_and_a_pause_holds_at_all_hosts() {
     assert!(attempts.iter().flatten().any(|attempt| attempt != "1"), "{attempts:?}");
     let received: u64 = handlers.iter().map(Handler::request_count).sum();
     assert!(received > 4, "one that was refused came again: {received} requests");
-}
-
-#[test]
-fn without_servers_the_disk_takes_over_and_they_get_what_is_there_in_order() {
-    let directory = tempfile::tempdir().unwrap();
-    let nats = Nats::alone(directory.path());
-    let lines = "replicas = 1\nfallback = \"disk\"";
-    let hosts = Hosts::start(2, &nats.url(), lines, "order_by = \"/key\"");
-    let body = |number: usize| format!("{{\"key\":{},\"n\":{number}}}", number % 3);
-    (0..10).for_each(|number| drop(hosts.store(0, &body(number))));
-    let (address, files) = (nats.address, nats.directory.clone());
-    drop(nats);
-    hosts.gateways[0].wait_metric("hookgate_fleet_connected", &[], 0.0, SOON).unwrap();
-    for number in 10..30 {
-        assert_eq!(hosts.send(0, &body(number)).status, 202, "the disk");
-    }
-    hosts.gateways[0].wait_metric("hookgate_fleet_spool_usable", &[], 0.0, SOON).unwrap();
-    let fallback = hosts.gateways[0].metric("hookgate_fleet_spool_fallback_total", &[]).unwrap();
-    assert_eq!(fallback, 20.0);
-    let handler = hosts.start_handler(1, Behaviour::Json);
-    let _nats = Nats::start(&files, address, &[]);
-    wait_until("all deliveries", LATER, || handler.taken().len() >= 30).unwrap();
-    check_order(&handler, 10, 3);
-    hosts.wait_listed(0, "waiting", 0);
-}
-
-#[test]
-fn without_servers_this_host_hands_over_what_waits_for_no_other() {
-    let directory = tempfile::tempdir().unwrap();
-    let nats = Nats::alone(directory.path());
-    let hosts = Hosts::start(1, &nats.url(), "replicas = 1\nfallback = \"disk\"", "");
-    hosts.store(0, "0");
-    let handler = hosts.start_handler(0, Behaviour::Json);
-    wait_until("the first", LATER, || taken([&handler]) == each_once(1)).unwrap();
-    drop(nats);
-    hosts.gateways[0].wait_metric("hookgate_fleet_connected", &[], 0.0, SOON).unwrap();
-    assert_eq!(hosts.send(0, "1").status, 202);
-    assert_eq!(hosts.send(0, &"x".repeat(1024 * 1024)).status, 503, "the servers would never take it");
-    wait_until("the second", LATER, || taken([&handler]) == each_once(2)).unwrap();
-}
-
-#[test]
-fn without_servers_and_fallback_and_beyond_the_bounds_senders_are_told_to_wait() {
-    let directory = tempfile::tempdir().unwrap();
-    let nats = Nats::alone(directory.path());
-    let hosts = Hosts::at(&nats, 1, "max_entries = 3");
-    (0..3).for_each(|number| drop(hosts.store(0, &number.to_string())));
-    // The number is looked at every 5 s; what this host stores counts at once, from the first look on.
-    wait_until("the bound", LATER, || hosts.send(0, "more").reason().as_deref() == Some("spool_full")).unwrap();
-    drop(nats);
-    hosts.gateways[0].wait_metric("hookgate_fleet_connected", &[], 0.0, SOON).unwrap();
-    let response = hosts.send(0, "more");
-    assert_eq!((response.status, response.reason().as_deref()), (503, Some("state_unavailable")));
-    assert!(response.field("retry-after").is_some(), "{response:?}");
-}
-
-#[test]
-fn a_full_stream_and_a_long_body_are_refused_and_what_is_stored_stays() {
-    let directory = tempfile::tempdir().unwrap();
-    let nats = Nats::alone(directory.path());
-    let hosts = Hosts::start(1, &nats.url(), "replicas = 1\nmax_bytes = 1048576", "");
-    hosts.store(0, "0");
-    let body = "x".repeat(100_000);
-    let mut stored = 1;
-    wait_until("the bound", LATER, || {
-        let response = hosts.send(0, &body);
-        stored += usize::from(response.status == 202);
-        response.reason().as_deref() == Some("spool_full")
-    })
-    .unwrap();
-    assert!((8..=11).contains(&stored), "{stored}");
-    let handler = hosts.start_handler(0, Behaviour::Json);
-    wait_until("what is stored", LATER, || handler.taken().len() == stored).unwrap();
-    wait_until("room", LATER, || hosts.send(0, &body).status == 202).unwrap();
-    let longest = hosts.send(0, &"x".repeat(1024 * 1024));
-    assert_eq!(longest.reason().as_deref(), Some("spool_full"));
-    hosts.gateways[0].wait_log("the NATS servers take 1048576 (max_payload)", SOON).unwrap();
-}
-
-#[test]
-fn a_stream_that_would_forget_is_not_used_and_never_changed() {
-    let directory = tempfile::tempdir().unwrap();
-    let nats = Nats::alone(directory.path());
-    let one = Hosts::at(&nats, 1, "");
-    one.store(0, "0");
-    let more = Hosts::start(1, &nats.url(), "replicas = 3", "");
-    assert_eq!(more.send(0, "1").status, 503);
-    let wrong = "it has fewer copies than [fleet] replicas says";
-    more.gateways[0].wait_log(wrong, SOON).unwrap();
-    more.gateways[0].wait_metric("hookgate_fleet_spool_usable", &[], 0.0, SOON).unwrap();
-    let asked = hookgate(&["deliveries", "list", "-c", &more.gateways[0].configuration_path().display().to_string()]);
-    assert!(!asked.success() && asked.stderr_text().contains(wrong), "{}", asked.stderr_text());
-    one.gateways[0].wait_metric("hookgate_fleet_spool_usable", &[], 1.0, SOON).unwrap();
-    one.store(0, "2");
-    assert_eq!(one.listed(0, "waiting").len(), 2);
 }
 
 /// Runs a client of the servers, as an operator would.
@@ -495,8 +451,7 @@ fn what_no_provider_of_the_route_may_have_sent_is_held_then_dead_and_again_if_it
 fn what_a_cluster_has_stored_survives_one_of_its_servers_and_a_host() {
     let directory = tempfile::tempdir().unwrap();
     let mut servers = Nats::cluster(directory.path());
-    let urls = servers.iter().map(Nats::url).collect::<Vec<_>>().join(", ");
-    let mut hosts = Hosts::start(2, &urls, "replicas = 3", "");
+    let mut hosts = Hosts::start(2, &Nats::urls(&servers), "replicas = 3", "");
     hosts.store(0, "0");
     let handlers = [0, 1].map(|host| hosts.start_handler(host, Behaviour::Json));
     for number in 1..40 {
