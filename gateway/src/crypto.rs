@@ -147,6 +147,9 @@ const PAGERDUTY_SUITES: [CipherSuite; 4] = [
 ];
 
 impl TlsPolicy {
+    /// Every policy.
+    pub const ALL: [Self; 3] = [Self::Intermediate, Self::Modern, Self::PagerDuty];
+
     /// As in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -270,7 +270,31 @@ fn providers_describes_each_of_them() {
         for heading in ["trust anchor", "SHA-256", "verify depth", "extended key usage", "identity", "https://"] {
             assert!(stdout.contains(heading), "{name} without {heading}: {stdout}");
         }
+        if name != "pagerduty" {
+            assert!(stdout.contains("TLS of the sender: its versions and cipher suites are not documented"), "{stdout}");
+        }
     }
+}
+
+#[test]
+fn providers_says_which_tls_a_sender_has_and_which_policies_fit() {
+    let stdout = hookgate(&["providers", "pagerduty"]).stdout_text();
+    let lines: Vec<&str> = stdout.lines().collect();
+    let start = lines.iter().position(|line| *line == "TLS of the sender, as it documents it").expect(&stdout);
+    let (shown, _) = lines[start + 1..].split_at(lines[start + 1..].iter().position(|line| line.is_empty()).unwrap());
+    assert_eq!(shown[0], "  versions            1.2");
+    assert_eq!(shown[1], "  cipher suites       TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384");
+    assert_eq!(shown[2], "                      TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384");
+    // The version, the 37 entries of the documentation but for the signal of renegotiation, and the policies.
+    assert_eq!(shown.len(), 1 + 36 + 3, "{shown:#?}");
+    assert_eq!(
+        shown[37..],
+        [
+            "  policy in [tls]     intermediate  TLS 1.2, 4 of these suites",
+            "                      modern        no handshake: nothing in common",
+            "                      pagerduty     TLS 1.2, 4 of these suites",
+        ]
+    );
 }
 
 #[test]

@@ -1,14 +1,17 @@
 //! The output of `hookgate providers`.
 //!
-//! Owns these texts, but for those about proofs. Must not decide anything.
+//! Owns these texts, but for those about proofs. Must not decide anything: what a policy has in common with a sender, `sender` says.
 
 use std::fmt::Write as _;
 
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
+use super::sender::{InCommon, SenderFacts};
 use super::{Preset, Presets};
 use crate::config::profile::{DEFAULT_VERIFY_DEPTH, DraftProfile};
+use crate::crypto::TlsPolicy;
+use hookgate_client::suite::{self, TlsVersion};
 use hookgate_core::identity::ExtendedKeyUsage;
 
 /// One line per preset: name, version, whether the sender has a client certificate, title, origin. Files with errors follow.
@@ -65,6 +68,7 @@ pub fn describe(preset: &Preset) -> String {
             let _ = writeln!(text, "  SHA-256             {}", HEXLOWER.encode(fingerprint));
         }
     }
+    describe_tls(&mut text, &preset.sender);
     text.push_str(&preset.proofs.describe(preset.has_certificate()));
     let _ = write!(
         text,
@@ -73,6 +77,42 @@ pub fn describe(preset: &Preset) -> String {
         preset.toml()
     );
     text
+}
+
+/// The versions and suites that the sender documents, and what of it each policy of `[tls]` has.
+fn describe_tls(text: &mut String, sender: &SenderFacts) {
+    let (versions, suites) = (sender.tls_versions(), sender.cipher_suites());
+    if versions.is_empty() && suites.is_empty() {
+        text.push_str("\nTLS of the sender: its versions and cipher suites are not documented\n");
+        return;
+    }
+    text.push_str("\nTLS of the sender, as it documents it\n");
+    let versions = if versions.is_empty() { "not documented".to_owned() } else { numbers(versions) };
+    let _ = writeln!(text, "  versions            {versions}");
+    // A signal is in the list of suites, and is none.
+    let mut names: Vec<String> =
+        suites.iter().filter(|chosen| !suite::is_signal(**chosen)).map(|chosen| suite::name(*chosen)).collect();
+    if names.is_empty() {
+        names.push("not documented".to_owned());
+    }
+    for (place, name) in names.iter().enumerate() {
+        let _ = writeln!(text, "  {:<18}  {name}", if place == 0 { "cipher suites" } else { "" });
+    }
+    for (place, policy) in TlsPolicy::ALL.into_iter().enumerate() {
+        let fits = match sender.in_common(policy) {
+            None => "no handshake: nothing in common".to_owned(),
+            Some(InCommon { versions, .. }) if suites.is_empty() => format!("TLS {}", numbers(&versions)),
+            Some(InCommon { versions, suites }) => {
+                format!("TLS {}, {} of these suites", numbers(&versions), suites.len())
+            }
+        };
+        let _ =
+            writeln!(text, "  {:<18}  {:<13} {fits}", if place == 0 { "policy in [tls]" } else { "" }, policy.name());
+    }
+}
+
+fn numbers(versions: &[TlsVersion]) -> String {
+    versions.iter().map(|version| version.number()).collect::<Vec<_>>().join(", ")
 }
 
 fn describe_profile(text: &mut String, profile: &DraftProfile) {

@@ -15,6 +15,7 @@ use crate::config::bound::Bound;
 use crate::config::error::{PresetProblem, Problem};
 use crate::config::profile::{DEFAULT_VERIFY_DEPTH, DraftProfile};
 use crate::config::report::Report;
+use crate::crypto::TlsPolicy;
 use hookgate_client::sender::{After, AnchorName, CertificateShape, Facts, RequestShape, Sender, ServerRoots};
 use hookgate_client::suite::{self, TlsVersion};
 use hookgate_core::identity::{Condition, IdentityRule};
@@ -81,6 +82,31 @@ impl SenderFacts {
     pub(super) fn cipher_suites(&self) -> &[CipherSuite] {
         &self.facts.cipher_suites
     }
+
+    /// With which of the documented versions a receiver with `policy` speaks, and with which of the documented suites in these. `None` if
+    /// there is no handshake: nothing in common of what is documented.
+    pub(super) fn in_common(&self, policy: TlsPolicy) -> Option<InCommon> {
+        let mut served: Vec<TlsVersion> =
+            policy.versions().iter().filter_map(|version| TlsVersion::from_code(version.version.into())).collect();
+        served.retain(|version| self.tls_versions().is_empty() || self.tls_versions().contains(version));
+        let is_served = |suite: &CipherSuite| {
+            let is_new = suite::is_of_tls13(*suite);
+            let has_version = served.iter().any(|version| (*version == TlsVersion::Tls13) == is_new);
+            has_version && policy.suites().any(|other| other == *suite)
+        };
+        let suites: Vec<CipherSuite> = self.cipher_suites().iter().copied().filter(is_served).collect();
+        let is_possible = !served.is_empty() && (self.cipher_suites().is_empty() || !suites.is_empty());
+        is_possible.then_some(InCommon { versions: served, suites })
+    }
+}
+
+/// What a sender and a policy have in common. What the sender does not document is every version of the policy, and no suite.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct InCommon {
+    /// The versions.
+    pub(super) versions: Vec<TlsVersion>,
+    /// The suites, in the order of the sender.
+    pub(super) suites: Vec<CipherSuite>,
 }
 
 /// Parses the table. Reports what is wrong, and leaves it out.
@@ -227,5 +253,28 @@ mod tests {
         let text = "[proof]\na = 1\n[sender]\nb = 2\n[sender.after]\nc = 3\n\n[[profile]]\nd = 4\n";
         let headers = ["[proof]", "[replay]", "[[profile]]", "[[download]]"];
         assert_eq!(without(text, headers), "[proof]\na = 1\n[[profile]]\nd = 4\n");
+    }
+
+    #[test]
+    fn a_suite_is_in_common_only_with_a_version_that_has_it() {
+        let (new, old) = ("TLS_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256");
+        let check = |versions: &[TlsVersion], suites: &[&str], policy: TlsPolicy, expected: Option<(&[_], &[&str])>| {
+            let parsed = |names: &[&str]| names.iter().filter_map(|name| suite::parse(name)).collect::<Vec<_>>();
+            let (tls_versions, cipher_suites) = (versions.to_vec(), parsed(suites));
+            let facts = Facts { tls_versions, cipher_suites, ..Facts::default() };
+            let expected = expected.map(|(versions, suites): (&[TlsVersion], _)| InCommon {
+                versions: versions.to_vec(),
+                suites: parsed(suites),
+            });
+            let found = SenderFacts { facts, request: RequestShape::default() }.in_common(policy);
+            assert_eq!(found, expected, "{versions:?} {suites:?} {policy:?}");
+        };
+        let (tls12, tls13) = (TlsVersion::Tls12, TlsVersion::Tls13);
+        check(&[], &[], TlsPolicy::Intermediate, Some((&[tls13, tls12], &[])));
+        check(&[tls12], &[], TlsPolicy::Modern, None);
+        check(&[TlsVersion::Tls11, tls12], &[new, old], TlsPolicy::Intermediate, Some((&[tls12], &[old])));
+        check(&[tls12], &[new], TlsPolicy::Intermediate, None);
+        check(&[], &[old], TlsPolicy::Modern, None);
+        check(&[tls12, tls13], &[old, new], TlsPolicy::Modern, Some((&[tls13], &[new])));
     }
 }
