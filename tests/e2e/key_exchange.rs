@@ -1,15 +1,19 @@
 //! Key exchange and policies of `[tls]`: the hybrid group with ML-KEM first, clients without it, and what a policy refuses.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use hookgate_client::hello::{Answer, Hello};
+use hookgate_client::suite;
 use hookgate_testkit::client::{OpenSsl, TlsVersion};
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::documents::PAGERDUTY;
-use hookgate_testkit::pki::{Sender, Variant};
+use hookgate_testkit::pki::{KeyKind, Sender, Variant};
+use rustls::CipherSuite;
 use rustls::crypto::{CryptoProvider, ring};
 
 use crate::alert::{HANDSHAKE_FAILURE, PROTOCOL_VERSION};
-use crate::environment::PATH;
+use crate::environment::{PATH, quoted};
 use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsClient, request};
 
@@ -69,12 +73,66 @@ fn a_policy_serves_its_versions_and_suites_alone() {
     check("intermediate", TlsVersion::Tls12, Some("ECDHE-ECDSA-CHACHA20-POLY1305"), Ok(200));
 }
 
+/// Every suite with a name that the gateway takes in this version: it is asked until it takes none of those that are left.
+fn taken(port: u16, version: suite::TlsVersion) -> Vec<String> {
+    let mut left: Vec<CipherSuite> = suite::named().collect();
+    let mut taken = Vec::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    loop {
+        let hello = Hello { versions: &[version], suites: &left, server_name: Some(HOST) };
+        let answer = runtime.block_on(async {
+            let mut stream = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+            hello.ask(&mut stream).await.unwrap()
+        });
+        match answer {
+            Answer::Selected(selected, suite) => {
+                assert!(selected == version && left.contains(&suite), "{selected:?} {suite:?}");
+                left.retain(|other| *other != suite);
+                taken.push(suite::name(suite));
+            }
+            answer => {
+                assert!(matches!(answer, Answer::Alert(_)), "{answer:?}");
+                taken.sort();
+                return taken;
+            }
+        }
+    }
+}
+
+/// The lists are those of Mozilla's configurations (version 5.7) without DHE, and what PagerDuty documents, without CBC, DHE and static keys.
+#[test]
+fn a_policy_takes_the_suites_of_its_source_and_no_other() {
+    let new: &[&str] = &["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
+    let aes: &[&str] = &["AES_128_GCM_SHA256", "AES_256_GCM_SHA384"];
+    let with_chacha: &[&str] = &["AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256"];
+    for (policy, of_tls13, of_tls12) in
+        [("intermediate", new, with_chacha), ("modern", new, &[]), ("pagerduty", &[], aes)]
+    {
+        // A handshake of TLS 1.2 has the suites of the certificate's key alone.
+        for (key, name) in [(KeyKind::P256, "ECDSA"), (KeyKind::Rsa2048, "RSA")] {
+            let gateway = TestGateway::with_toml(|environment| {
+                let server = environment.pki.server("other", &[HOST], key).unwrap();
+                let text = environment.toml("", &format!("[tls]\npolicy = \"{policy}\"\n"));
+                let text = text.replace(&quoted(&environment.server.chain_path), &quoted(&server.chain_path));
+                text.replace(&quoted(&environment.server.key_path), &quoted(&server.key_path))
+            });
+            let gateway = gateway.unwrap();
+            let port = gateway.daemon.port();
+            assert_eq!(taken(port, suite::TlsVersion::Tls13), of_tls13, "{policy} {name}");
+            let of_tls12: Vec<String> =
+                of_tls12.iter().map(|cipher| format!("TLS_ECDHE_{name}_WITH_{cipher}")).collect();
+            assert_eq!(taken(port, suite::TlsVersion::Tls12), of_tls12, "{policy} {name}");
+            assert!(taken(port, suite::TlsVersion::Tls11).is_empty(), "{policy} {name}");
+        }
+    }
+}
+
 #[cfg(feature = "aws-lc")]
 mod hybrid {
     use std::ffi::OsString;
     use std::fs;
     use std::io::Write as _;
-    use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+    use std::net::{SocketAddr, TcpStream};
     use std::process::{Child, Command, Stdio};
     use std::thread::sleep;
     use std::time::Duration;
