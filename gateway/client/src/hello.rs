@@ -30,8 +30,11 @@ const EXTENDED_MASTER_SECRET: u16 = 23;
 const SUPPORTED_VERSIONS: u16 = 43;
 const KEY_SHARE: u16 = 51;
 const RENEGOTIATION_INFO: u16 = 0xff01;
-/// X25519, P-256, P-384, P-521 (RFC 8446, section 4.2.7).
+/// X25519, P-256, P-384, P-521 (RFC 8446, section 4.2.7), for every version.
 const GROUPS: [u16; 4] = [0x001d, 0x0017, 0x0018, 0x0019];
+/// X25519MLKEM768 (IANA, TLS Supported Groups), which only TLS 1.3 has: a receiver may take nothing else. The hello has a share of no group,
+/// so no key of it is made.
+const HYBRID_GROUP: u16 = 0x11ec;
 
 /// The signatures of any common library.
 const SCHEMES: [SignatureScheme; 12] = [
@@ -137,7 +140,9 @@ impl Hello<'_> {
             extension(&mut all, SERVER_NAME, |out| length16(out, &entry));
         }
         let pairs = |codes: &[u16]| codes.iter().flat_map(|code| code.to_be_bytes()).collect::<Vec<u8>>();
-        extension(&mut all, SUPPORTED_GROUPS, |out| length16(out, &pairs(&GROUPS)));
+        let hybrid = (newest == TlsVersion::Tls13).then_some(HYBRID_GROUP);
+        let groups: Vec<u16> = hybrid.into_iter().chain(GROUPS).collect();
+        extension(&mut all, SUPPORTED_GROUPS, |out| length16(out, &pairs(&groups)));
         extension(&mut all, EC_POINT_FORMATS, |out| length8(out, &[0]));
         let schemes: Vec<u16> = SCHEMES.iter().map(|scheme| u16::from(*scheme)).collect();
         extension(&mut all, SIGNATURE_ALGORITHMS, |out| length16(out, &pairs(&schemes)));

@@ -388,12 +388,17 @@ fn a_request_that_lacks_its_proof_alone_is_a_note() {
     assert_eq!((code, findings(&document)), (1, vec![("own_certificate_refused", "warning")]), "{document:#}");
 }
 
-/// hookgate as the receiver, with the preset as it is.
-fn gateway(directory: &Path, leaf: Leaf, presented: Presented) -> (Gateway, ServerChain) {
-    gateway_beside(directory, leaf, presented, "")
+/// What `sender` finds at hookgate with PagerDuty's preset as it is and these lines added, and the exit code.
+fn seen_by(sender: &str, leaf: Leaf, presented: Presented, lines: &str) -> (i32, Value) {
+    let directory = tempfile::tempdir().unwrap();
+    let (gateway, chain) = gateway_beside(directory.path(), leaf, presented, lines);
+    let url = format!("https://{HOST}:{}/hook", gateway.port());
+    let arguments = ["probe", &url, "--as", sender, "--connect", "127.0.0.1", "--json", "--root", text(&chain.root)];
+    let finished = hookgate(directory.path(), &arguments);
+    (code(&finished), json(&finished))
 }
 
-/// The same, with these providers and routes beside PagerDuty's.
+/// hookgate as the receiver, with PagerDuty's preset and these providers and routes beside it.
 fn gateway_beside(directory: &Path, leaf: Leaf, presented: Presented, others: &str) -> (Gateway, ServerChain) {
     let chain = ServerChain::new(directory, leaf, presented).unwrap();
     fs::write(directory.join("pagerduty.secret"), "a-secret-of-pagerduty").unwrap();
@@ -414,14 +419,7 @@ fn gateway_beside(directory: &Path, leaf: Leaf, presented: Presented, others: &s
 
 #[test]
 fn hookgate_as_documented_is_fine_and_a_missing_intermediate_is_seen() {
-    let look = |leaf, presented| {
-        let directory = tempfile::tempdir().unwrap();
-        let (gateway, chain) = gateway(directory.path(), leaf, presented);
-        let url = format!("https://{HOST}:{}/hook", gateway.port());
-        let arguments = ["probe", &url, "--as", "pagerduty", "--connect", "127.0.0.1", "--json", "--root"];
-        let finished = hookgate(directory.path(), &[&arguments[..], &[text(&chain.root)]].concat());
-        (code(&finished), json(&finished))
-    };
+    let look = |leaf, presented| seen_by("pagerduty", leaf, presented, "");
     let (code, document) = look(Leaf::Good, Presented::Whole);
     assert_eq!((code, findings(&document)), (0, vec![]), "{document:#}");
     assert_eq!(document["answers"]["absent"]["answer"]["reason"], "no_certificate");
@@ -430,6 +428,35 @@ fn hookgate_as_documented_is_fine_and_a_missing_intermediate_is_seen() {
     assert_eq!((code, findings(&document)), (2, vec![("chain_incomplete", "fault")]), "{document:#}");
     let (code, document) = look(Leaf::Good, Presented::OutOfOrder);
     assert_eq!((code, findings(&document)), (2, vec![("chain_out_of_order", "fault")]), "{document:#}");
+}
+
+/// What `[tls]` of hookgate has of PagerDuty's version and suites.
+#[test]
+fn a_policy_without_the_senders_version_is_a_fault() {
+    let look = |lines: &str| seen_by("pagerduty", Leaf::Good, Presented::Whole, &format!("[tls]\n{lines}\n"));
+    for (policy, versions) in [("intermediate", vec!["1.2", "1.3"]), ("pagerduty", vec!["1.2"])] {
+        let (code, document) = look(&format!("policy = \"{policy}\""));
+        assert_eq!((code, findings(&document)), (0, vec![]), "{policy}: {document:#}");
+        assert_eq!(document["tls_versions"], serde_json::json!(versions), "{document:#}");
+        assert_eq!(document["selected"]["tls_version"], "1.2", "{document:#}");
+    }
+    let (code, document) = look("policy = \"modern\"");
+    assert_eq!((code, findings(&document)), (2, vec![("tls_version", "fault")]), "{document:#}");
+    let detail = finding(&document, "tls_version")["detail"].as_str().unwrap();
+    assert_eq!(detail, "pagerduty speaks TLS 1.2, and the receiver only TLS 1.3 (alert protocol_version)");
+}
+
+/// The hybrid group is one of the probe's, so that it sees what a receiver with this group alone speaks.
+#[cfg(feature = "aws-lc")]
+#[test]
+fn a_receiver_that_takes_the_hybrid_group_alone_is_seen() {
+    let lines = "[tls]\nkey_exchange = [\"X25519MLKEM768\"]\n";
+    let (_, document) = seen_by("own-ca", Leaf::Good, Presented::Whole, lines);
+    assert_eq!(document["tls_versions"], serde_json::json!(["1.3"]), "{document:#}");
+    assert_eq!(document["selected"]["tls_version"], "1.3", "{document:#}");
+    assert_eq!(document["certificates"].as_array().unwrap().len(), 2);
+    let (code, document) = seen_by("pagerduty", Leaf::Good, Presented::Whole, lines);
+    assert_eq!((code, findings(&document)), (2, vec![("tls_version", "fault")]), "{document:#}");
 }
 
 #[test]

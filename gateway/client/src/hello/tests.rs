@@ -84,10 +84,13 @@ fn a_hello_offers_what_it_is_told() {
     // What comes before is random.
     let has = |part: &[u8]| bytes[76..].windows(part.len()).any(|window| window == part);
     assert!(has(b"a.example") && !has(&SUPPORTED_VERSIONS.to_be_bytes()), "TLS 1.2 has no supported_versions");
+    assert!(has(&[0, 10, 0, 10, 0, 8, 0, 0x1d, 0, 0x17, 0, 0x18, 0, 0x19]), "and no group with ML-KEM: {bytes:02x?}");
     let newest = Hello { versions: &[TlsVersion::Tls12, TlsVersion::Tls13], suites: &suites, server_name: None };
     let bytes = newest.encode();
-    let versions = [0, 43, 0, 5, 4, 3, 4, 3, 3];
-    assert!(bytes.windows(versions.len()).any(|window| window == versions), "{bytes:02x?}");
+    let has = |part: &[u8]| bytes[76..].windows(part.len()).any(|window| window == part);
+    assert!(has(&[0, 43, 0, 5, 4, 3, 4, 3, 3]), "{bytes:02x?}");
+    assert!(has(&[0, 10, 0, 12, 0, 10, 0x11, 0xec, 0, 0x1d, 0, 0x17, 0, 0x18, 0, 0x19]), "{bytes:02x?}");
+    assert!(has(&[0, 51, 0, 2, 0, 0]), "no share of any group: {bytes:02x?}");
     let all: Vec<CipherSuite> = suite::named().collect();
     assert!(all.len() < Hello::MAXIMUM_SUITES, "{}", all.len());
 }
