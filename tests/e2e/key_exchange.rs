@@ -260,6 +260,12 @@ mod hybrid {
             assert_eq!(Caddy::start(&gateway, hybrid).send(), 200, "{group}");
             assert_eq!(counted(&gateway, group), before + 1.0, "{group}");
         }
+        // It shares keys of these two alone, and is asked for one of another.
+        let other = with_tls("key_exchange = [\"P-256\"]");
+        for (hybrid, handshakes) in [(true, 1.0), (false, 2.0)] {
+            assert_eq!(Caddy::start(&other, hybrid).send(), 200, "{hybrid}");
+            assert_eq!(counted(&other, "P-256"), handshakes, "{hybrid}");
+        }
     }
 
     #[test]
