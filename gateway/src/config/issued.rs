@@ -125,3 +125,23 @@ impl ServerCertificate {
         Some((seconds(validity.not_before), seconds(validity.not_after)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_chain_of_a_public_authority_is_public_while_it_is_valid_and_whole() {
+        // The chain of letsencrypt.org, valid from 2026-07-06 to 2026-10-04. Its anchor is ISRG Root X2.
+        let chain = chain_of_pem(include_str!("tests/public_chain.pem")).expect("the chain is well-formed");
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let (in_august, in_november) = (at(1_785_542_400), at(1_793_491_200));
+        assert_eq!(is_public(&chain, in_august), Ok(()));
+        assert!(matches!(is_public(&chain, in_november), Err(IssuedProblem::NotPublic { .. })), "it has ended");
+        assert!(matches!(is_public(&chain[..1], in_august), Err(IssuedProblem::NotPublic { .. })), "a gap");
+        let out_of_order = [&chain[..1], &chain[2..], &chain[1..2]].concat();
+        assert_eq!(is_public(&out_of_order, in_august), Ok(()), "the order is another question");
+    }
+}

@@ -68,8 +68,7 @@ fn each_group_is_what_its_name_says() {
 }
 
 /// The suites of TLS 1.3, which both of Mozilla's configurations have.
-const MOZILLA_TLS13: [&str; 3] =
-    ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
+const MOZILLA_TLS13: [&str; 3] = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
 /// Those of TLS 1.2 in Mozilla's intermediate configuration (version 5.7), but for DHE-RSA, which no library here has.
 const MOZILLA_INTERMEDIATE: [&str; 6] = [
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",

@@ -12,12 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result};
+use data_encoding::BASE64URL_NOPAD;
 use hookgate_testkit::http::Request;
 use hookgate_testkit::pki::{KeyKind, Pki};
 use hookgate_testkit::process::{KilledOnDrop, run};
 use hookgate_testkit::wait::wait_until;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use serde_json::Value;
 
 use crate::acceptor::{Acceptor, own_address, server_config};
 use crate::environment::{Environment, SOON, quoted};
@@ -32,8 +34,9 @@ pub(super) const NEW_ORDER: &str = "/order-plz";
 pub(super) const CHALLENGE: &str = "/chalZ/";
 pub(super) const FINALIZE: &str = "/finalize-order/";
 pub(super) const CERTIFICATE: &str = "/certZ/";
-/// The renewal information, which this version of Pebble has not: the relay answers for it.
-const RENEWAL: &str = "/renewal";
+/// The renewal information, which this version of Pebble has not: the relay answers for it, and says of an order that it replaces what it
+/// names, as an authority with this information does (RFC 9773, section 5).
+pub(super) const RENEWAL: &str = "/renewal";
 
 const HOST: &str = "pebble.example.com";
 
@@ -46,6 +49,8 @@ pub(super) enum Fault {
     Answer(u16, &'static str, String),
     /// Replaces the body of the server's answer.
     Replace(String),
+    /// Changes it.
+    Rewrite(fn(&str) -> String),
     /// Holds the request until the fault is gone.
     Hold,
 }
@@ -61,8 +66,8 @@ struct Shared {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     faults: Mutex<BTreeMap<&'static str, Fault>>,
-    /// By path without ids: how many requests came.
-    requests: Mutex<Vec<String>>,
+    /// The path of each request, and what it says: the payload of its JWS, `null` without one.
+    requests: Mutex<Vec<(String, Value)>>,
     /// The window that it advises for a renewal, as RFC 3339 writes times.
     window: Mutex<Option<(String, String)>>,
     port: Mutex<u16>,
@@ -105,6 +110,8 @@ impl Authority {
         command.arg("-config").arg(&file).args(["-dnsserver", &dns]);
         // By default it waits before it verifies, verifies half of the names that it has verified again, and refuses one nonce of twenty.
         command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0").env("PEBBLE_WFE_NONCEREJECT", "0");
+        // Two intermediates, so that a chain with the right end entity can be out of order.
+        command.env("PEBBLE_CHAIN_LENGTH", "2");
         let pebble = spawn(&mut command);
         let accepts = |port| TcpStream::connect(SocketAddrV4::new(address, port)).is_ok();
         wait_until("Pebble", SOON, || accepts(14000) && accepts(8055)).unwrap();
@@ -161,7 +168,13 @@ impl Authority {
 
     /// How many requests came with a path that begins so.
     pub(super) fn requests(&self, path: &str) -> usize {
-        lock(&self.shared.requests).iter().filter(|known| known.starts_with(path)).count()
+        self.payloads(path).len()
+    }
+
+    /// What they said.
+    pub(super) fn payloads(&self, path: &str) -> Vec<Value> {
+        let requests = lock(&self.shared.requests);
+        requests.iter().filter(|(known, _)| known.starts_with(path)).map(|(_, payload)| payload.clone()).collect()
     }
 
     /// Advises to renew within this window.
@@ -191,8 +204,8 @@ fn relay(stream: TcpStream, shared: &Shared, stopping: &AtomicBool) -> Result<()
     let connection = ServerConnection::new(Arc::clone(&shared.server))?;
     let mut stream = BufReader::new(StreamOwned::new(connection, stream));
     let request = Request::read(&mut stream, 1)?.context("the client closed without a request")?;
-    let path = request.target.clone();
-    lock(&shared.requests).push(path.clone());
+    let (path, payload) = (request.target.clone(), payload(&request.body));
+    lock(&shared.requests).push((path.clone(), payload.clone()));
     let fault =
         || lock(&shared.faults).iter().find(|(start, _)| path.starts_with(**start)).map(|(_, fault)| fault.clone());
     while matches!(fault(), Some(Fault::Hold)) && !stopping.load(Ordering::SeqCst) {
@@ -208,12 +221,10 @@ fn relay(stream: TcpStream, shared: &Shared, stopping: &AtomicBool) -> Result<()
         (fault, window) => {
             let answered = forward(&request, shared)?;
             let (head, body) = answered.split_once("\r\n\r\n").context("an answer has a head")?;
-            let body = match (fault, window) {
-                (Some(Fault::Replace(body)), _) => body,
-                (_, Some(_)) if path == DIRECTORY => {
-                    let url = format!("https://127.0.0.1:{}{RENEWAL}", *lock(&shared.port));
-                    body.replacen('{', &format!("{{\"renewalInfo\":\"{url}\","), 1)
-                }
+            let body = match fault {
+                Some(Fault::Replace(body)) => body,
+                Some(Fault::Rewrite(change)) => change(body),
+                _ if window.is_some() => with_renewals(body, &path, &payload, *lock(&shared.port)),
                 _ => body.to_owned(),
             };
             let kept = |line: &&str| !line.to_ascii_lowercase().starts_with("content-length");
@@ -226,6 +237,23 @@ fn relay(stream: TcpStream, shared: &Shared, stopping: &AtomicBool) -> Result<()
     stream.conn.send_close_notify();
     stream.flush()?;
     Ok(())
+}
+
+/// What a request says: the payload of its JWS (RFC 8555, section 6.2).
+fn payload(body: &[u8]) -> Value {
+    let signed: Value = serde_json::from_slice(body).unwrap_or_default();
+    let payload = BASE64URL_NOPAD.decode(signed["payload"].as_str().unwrap_or_default().as_bytes());
+    payload.ok().and_then(|payload| serde_json::from_slice(&payload).ok()).unwrap_or_default()
+}
+
+/// The server's answer, as one that knows of renewals gives it.
+fn with_renewals(body: &str, path: &str, payload: &Value, port: u16) -> String {
+    let with = |name: &str, value: &str| body.replacen('{', &format!("{{\"{name}\":\"{value}\","), 1);
+    match payload["replaces"].as_str() {
+        _ if path == DIRECTORY => with("renewalInfo", &format!("https://127.0.0.1:{port}{RENEWAL}")),
+        Some(replaced) if path == NEW_ORDER => with("replaces", replaced),
+        _ => body.to_owned(),
+    }
 }
 
 fn answer(status: u16, kind: &str, body: &str) -> String {

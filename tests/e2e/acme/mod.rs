@@ -6,8 +6,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use data_encoding::{BASE64URL_NOPAD, HEXUPPER};
 use hookgate_testkit::client::OpenSsl;
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::gateway::{Gateway, GatewayOptions};
@@ -16,9 +17,10 @@ use hookgate_testkit::pki::{KeyKind, Sender, Variant};
 use hookgate_testkit::process::run;
 use hookgate_testkit::wait::wait_until;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::json;
 
 use self::authority::{
-    Authority, CERTIFICATE, CHALLENGE, DIRECTORY, FINALIZE, Fault, NEW_ACCOUNT, NEW_ORDER, nowhere, problem,
+    Authority, CERTIFICATE, CHALLENGE, DIRECTORY, FINALIZE, Fault, NEW_ACCOUNT, NEW_ORDER, RENEWAL, nowhere, problem,
 };
 use crate::environment::{BINARY, Environment, PATH, SOON, quoted};
 use crate::tls_client::TlsClient;
@@ -53,10 +55,15 @@ fn start_daemon(environment: &Environment, authority: &Authority, certificates: 
 impl Asking {
     /// For [`DOMAIN`], at an authority with these members of its configuration, which `prepare` may break before.
     fn start(members: &str, prepare: impl FnOnce(&Authority)) -> Self {
+        Self::start_with(members, "", prepare)
+    }
+
+    /// The same, with these keys added to `acme`.
+    fn start_with(members: &str, keys: &str, prepare: impl FnOnce(&Authority)) -> Self {
         let environment = Environment::new().unwrap();
         let authority = Authority::start(&environment, members);
         prepare(&authority);
-        let daemon = start_daemon(&environment, &authority, &authority.acme(&[DOMAIN], ""));
+        let daemon = start_daemon(&environment, &authority, &authority.acme(&[DOMAIN], keys));
         Self { daemon, authority, environment }
     }
 
@@ -71,6 +78,12 @@ impl Asking {
 
     fn attempts(&self, result: &str) -> f64 {
         self.daemon.metric("hookgate_acme_attempts_total", &[("result", result)]).unwrap()
+    }
+
+    /// When it is asked for next, in seconds since 1970; 0 if that is not known yet.
+    fn next_attempt(&self) -> f64 {
+        let certificate = [("certificate", DOMAIN)];
+        self.daemon.metric("hookgate_acme_next_attempt_timestamp_seconds", &certificate).unwrap_or(0.0)
     }
 
     fn wait_attempts(&self, result: &str, least: f64) {
@@ -105,7 +118,7 @@ fn printed(pem: &str, option: &str) -> String {
 fn a_certificate_is_issued_used_and_kept_over_a_restart() {
     let asking = Asking::start("", |_| {});
     let chain = asking.wait_other(&[]);
-    assert_eq!(chain.len(), 2, "the end entity and its issuer");
+    assert_eq!(chain.len(), 3, "the end entity and its issuers");
     assert!(printed(&chain[0], "-text").contains(&format!("DNS:{DOMAIN}")));
     assert!(printed(&chain[0], "-issuer").contains("Pebble Intermediate CA"));
     assert_eq!(asking.chain(HOST).len(), 2, "the certificate of files serves its own name");
@@ -231,7 +244,7 @@ fn each_step_can_fail_and_the_certificate_in_use_stays() {
     let foreign = asking.environment.pki.server("foreign", &[DOMAIN], KeyKind::P256).unwrap();
     let foreign = fs::read_to_string(&foreign.chain_path).unwrap();
     let html = Fault::Answer(502, "text/html", "<html>".to_owned());
-    let steps: [(&str, &'static str, Fault, &str); 8] = [
+    let steps: [(&str, &'static str, Fault, &str); 9] = [
         ("directory", DIRECTORY, html, "status 502"),
         ("directory", DIRECTORY, Fault::Answer(200, "application/json", "{}".to_owned()), "it has no newNonce"),
         (
@@ -250,6 +263,12 @@ fn each_step_can_fail_and_the_certificate_in_use_stays() {
         ("finalize", FINALIZE, problem(403, "badCSR", "a bad request"), "badCSR: a bad request"),
         ("certificate", CERTIFICATE, Fault::Replace(foreign), "is for another key"),
         ("certificate", CERTIFICATE, Fault::Replace("-----BEGIN".to_owned()), "cannot be read"),
+        (
+            "certificate",
+            CERTIFICATE,
+            Fault::Rewrite(with_issuers_exchanged),
+            "certificate 2 of the chain did not issue",
+        ),
     ];
     for (step, path, fault, words) in steps {
         authority.mend();
@@ -270,6 +289,13 @@ fn each_step_can_fail_and_the_certificate_in_use_stays() {
     asking.wait_other(&used);
     let is_mended = || asking.daemon.metric("hookgate_acme_failures", &[]).is_ok_and(|failures| failures == 0.0);
     wait_until("no failure", LATER, is_mended).unwrap();
+}
+
+/// The chain of an end entity, its issuer and another, out of order.
+fn with_issuers_exchanged(chain: &str) -> String {
+    let mut certificates: Vec<&str> = chain.split_inclusive("-----END CERTIFICATE-----\n").collect();
+    certificates.swap(1, 2);
+    certificates.concat()
 }
 
 /// Asks for an attempt, which must fail at `step` and change nothing.
@@ -364,11 +390,77 @@ fn a_reload_adds_and_removes_names_without_a_gap() {
 #[test]
 fn a_certificate_is_renewed_when_the_authority_advises_it() {
     let advised = |authority: &Authority| authority.advise("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z");
-    let asking = Asking::start("\"certificateValidityPeriod\": 80", advised);
+    let keys = ", profile = \"shortlived\"";
+    let asking = Asking::start_with("\"certificateValidityPeriod\": 80", keys, advised);
     let first = asking.wait_other(&[]);
     // Two thirds of the lifetime are 53 s; the advice is in force after a twentieth, 4 s.
     asking.wait_other(&first);
-    assert!(asking.authority.requests("/renewal") >= 1);
+    let id = renewal_id(&first[0]);
+    assert!(asking.authority.requests(&format!("{RENEWAL}/{id}")) >= 1);
+    let orders = asking.authority.payloads(NEW_ORDER);
+    let mut expected = json!({ "identifiers": [{ "type": "dns", "value": DOMAIN }], "profile": "shortlived" });
+    assert_eq!(orders[0], expected);
+    expected["replaces"] = id.into();
+    assert_eq!(orders[1], expected);
+}
+
+/// The id of a certificate in renewals: its issuer's key and its serial number (RFC 9773, section 4.1).
+fn renewal_id(pem: &str) -> String {
+    let encoded = |hexadecimal: &str, is_number: bool| {
+        let mut bytes = HEXUPPER.decode(hexadecimal.replace(':', "").as_bytes()).unwrap();
+        // A number in DER has a sign (X.690, section 8.3).
+        if is_number && bytes[0] >= 0x80 {
+            bytes.insert(0, 0);
+        }
+        BASE64URL_NOPAD.encode(&bytes)
+    };
+    let text = printed(pem, "-text");
+    let (_, issuer) = text.split_once("X509v3 Authority Key Identifier:").unwrap();
+    let issuer = issuer.split_whitespace().next().unwrap().trim_start_matches("keyid:");
+    let serial = printed(pem, "-serial");
+    format!("{}.{}", encoded(issuer, false), encoded(serial.trim().trim_start_matches("serial="), true))
+}
+
+#[test]
+fn advice_that_is_none_stops_no_renewal() {
+    let failing = Some(problem(500, "serverInternal", "not now"));
+    std::thread::scope(|scope| {
+        for (fault, end) in [(failing, "2020-01-02T00:00:00Z"), (None, "2019-12-31T00:00:00Z")] {
+            scope.spawn(move || {
+                let asking = Asking::start("\"certificateValidityPeriod\": 8", |authority| {
+                    authority.advise("2020-01-01T00:00:00Z", end);
+                    fault.into_iter().for_each(|fault| authority.set(RENEWAL, fault));
+                });
+                let first = asking.wait_other(&[]);
+                asking.wait_other(&first);
+                assert!(asking.authority.requests(RENEWAL) >= 1, "{end}");
+            });
+        }
+    });
+}
+
+#[test]
+fn the_next_attempt_is_told_after_a_success_and_after_a_failure() {
+    // A window that ends before it begins is no advice.
+    let asking = Asking::start("\"certificateValidityPeriod\": 3600", |authority| {
+        authority.advise("2020-01-02T00:00:00Z", "2020-01-01T00:00:00Z");
+    });
+    asking.wait_attempts("ok", 1.0);
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64().floor();
+    wait_until("the next attempt", LATER, || asking.next_attempt() > now() + 60.0).unwrap();
+    let ends = [("kind", "server"), ("name", DOMAIN)];
+    let ends = asking.daemon.metric("hookgate_certificate_not_after_timestamp_seconds", &ends).unwrap();
+    let left = ends - asking.next_attempt();
+    // A third of the lifetime, and up to a twentieth of it. The lifetime is a second shorter, or not.
+    assert!((1195.0..=1385.0).contains(&left), "{left}");
+    assert!(asking.authority.requests(RENEWAL) >= 1);
+    asking.authority.set(NEW_ORDER, problem(429, "rateLimited", "too many certificates"));
+    let before = now();
+    asking.reload(&asking.authority.acme(&[DOMAIN], ", profile = \"other\""));
+    asking.wait_attempts("order", 1.0);
+    // The first wait after a failed order is 30 to 60 s.
+    let is_told = || (before + 30.0..=now() + 60.0).contains(&asking.next_attempt());
+    wait_until("the attempt after a failure", SOON, is_told).unwrap();
 }
 
 #[test]

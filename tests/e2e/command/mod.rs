@@ -271,7 +271,10 @@ fn providers_describes_each_of_them() {
             assert!(stdout.contains(heading), "{name} without {heading}: {stdout}");
         }
         if name != "pagerduty" {
-            assert!(stdout.contains("TLS of the sender: its versions and cipher suites are not documented"), "{stdout}");
+            assert!(
+                stdout.contains("TLS of the sender: its versions and cipher suites are not documented"),
+                "{stdout}"
+            );
         }
     }
 }

@@ -266,3 +266,30 @@ pub(super) async fn advice(
         Err(error) => Err(Failure::of(Step::Order)(error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_repeated_without_what_it_replaces_only_if_that_may_be_the_cause() {
+        let check = |kind: Option<&str>, expected: bool| {
+            let problem =
+                Problem { r#type: kind.map(str::to_owned), detail: None, status: Some(400), subproblems: Vec::new() };
+            assert_eq!(is_about_replacement(&problem), expected, "{kind:?}");
+        };
+        let of_acme = |kind: &str, expected| check(Some(&format!("urn:ietf:params:acme:error:{kind}")), expected);
+        for kind in ["alreadyReplaced", "malformed", "unauthorized"] {
+            of_acme(kind, true);
+        }
+        // Repeated, these would cost another of the orders that an authority allows, or say the same.
+        for kind in
+            ["rateLimited", "rejectedIdentifier", "caa", "serverInternal", "invalidProfile", "accountDoesNotExist"]
+        {
+            of_acme(kind, false);
+        }
+        // A server without ACME's types says nothing of the cause.
+        check(None, true);
+        check(Some("about:blank"), true);
+    }
+}
