@@ -276,7 +276,7 @@ pub(crate) fn install(tasks: &[Task]) -> Result<()> {
         command::run(Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))?;
     }
     if tasks.contains(&Test) {
-        install_newest_openssl()?;
+        install_newest_clients()?;
     }
     let missing = missing(tasks);
     if missing.is_empty() {
@@ -295,12 +295,17 @@ pub(crate) fn install(tasks: &[Task]) -> Result<()> {
     Ok(())
 }
 
-/// A client with the hybrid group of ML-KEM: OpenSSL 3.5. On an older Debian it is unpacked beside the installed one.
-fn install_newest_openssl() -> Result<()> {
-    if is_recent_openssl() || !is_installed("apt-get") {
+/// Clients with the hybrid group of ML-KEM, unpacked beside what is installed.
+fn install_newest_clients() -> Result<()> {
+    if !is_installed("apt-get") {
         return Ok(());
     }
-    trixie::install(&["openssl", "caddy"])
+    trixie::install(newest_clients(is_recent_openssl()))
+}
+
+/// What tests need of Debian 13: Caddy, whose Go is recent enough there, and OpenSSL 3.5, unless it is installed.
+fn newest_clients(has_recent_openssl: bool) -> &'static [&'static str] {
+    if has_recent_openssl { &["caddy"] } else { &["openssl", "caddy"] }
 }
 
 /// Whether the installed OpenSSL is 3.5 or newer.

@@ -55,3 +55,9 @@ fn a_version_of_openssl_tells_whether_it_has_the_hybrid_group() {
         assert!(!has_hybrid(older), "{older}");
     }
 }
+
+#[test]
+fn caddy_is_unpacked_whichever_openssl_is_installed() {
+    assert_eq!(newest_clients(true), ["caddy"]);
+    assert_eq!(newest_clients(false), ["openssl", "caddy"]);
+}

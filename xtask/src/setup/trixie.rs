@@ -1,4 +1,4 @@
-//! Programs of Debian 13 (trixie) on an older Debian, beside what is installed: OpenSSL 3.5 as a client in tests, and servers with it in the
+//! Programs of Debian 13 (trixie), beside what is installed: OpenSSL 3.5 and Caddy as clients in tests, and servers with that OpenSSL in the
 //! benchmark.
 //!
 //! Owns the directory `target/trixie`, into which packages are unpacked with everything that they depend on, the C library included. A program is started
