@@ -216,11 +216,15 @@ fn gunicorn_believes_the_scheme_and_leaves_the_address_to_the_application() {
     for options in [&[][..], &["--forwarded-allow-ips=192.0.2.1"]] {
         assert_eq!(told(options, Place::Socket), "https '' ::1", "{options:?}");
     }
-    let port = free_port().unwrap();
-    let bind = format!("--bind=127.0.0.1:{port}");
-    assert_eq!(told(&[&bind], Place::Port(port)), "https '127.0.0.1' ::1");
-    let options = [&bind, "--forwarded-allow-ips=192.0.2.1"];
-    assert_eq!(told(&options, Place::Port(port)), "http '127.0.0.1' ::1");
+    for (option, expected) in
+        [(None, "https '127.0.0.1' ::1"), (Some("--forwarded-allow-ips=192.0.2.1"), "http '127.0.0.1' ::1")]
+    {
+        // The worker of a gunicorn that was killed keeps its port for a while.
+        let port = free_port().unwrap();
+        let bind = format!("--bind=127.0.0.1:{port}");
+        let options: Vec<&str> = option.into_iter().chain([bind.as_str()]).collect();
+        assert_eq!(told(&options, Place::Port(port)), expected);
+    }
 }
 
 #[test]
