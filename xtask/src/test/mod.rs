@@ -22,6 +22,9 @@ pub(crate) const FORMAT: [&str; 3] = ["fmt", "--all", "--check"];
 /// clippy on everything, warnings included.
 pub(crate) const LINTS: [&str; 6] = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
 
+/// The daemon on ring alone, which no other step compiles.
+const RING_ALONE: [&str; 4] = ["check", "--package", "hookgate", "--no-default-features"];
+
 /// The unit tests of gateway-ebpf, which is not a member of the workspace.
 pub(crate) const FILTER_UNIT_TESTS: [&str; 6] =
     ["test", "--manifest-path", "gateway-ebpf/Cargo.toml", "--lib", "--features", "cases"];
@@ -56,6 +59,7 @@ fn computing(programs: &[Program]) -> Result<Vec<Step>> {
     };
     let mut steps = vec![
         cargo_step(&LINTS),
+        cargo_step(&RING_ALONE),
         cargo_step(&FILTER_UNIT_TESTS),
         cargo_step(&["test", "--workspace", "--doc"]),
         xtask(&["units"])?,
@@ -64,7 +68,7 @@ fn computing(programs: &[Program]) -> Result<Vec<Step>> {
     ];
     let own = programs.iter().filter(|program| is_one_of(program, &COMPUTING)).map(Program::step);
     steps.extend(own);
-    ensure!(steps.len() == 6 + COMPUTING.len(), "a test target is missing; {} are expected", COMPUTING.join(", "));
+    ensure!(steps.len() == 7 + COMPUTING.len(), "a test target is missing; {} are expected", COMPUTING.join(", "));
     Ok(steps)
 }
 
