@@ -8,14 +8,16 @@ mod crash;
 mod delivery;
 mod full_disk;
 mod order;
+mod outage;
 mod power;
 mod reload;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hookgate_testkit::configuration::HOST;
-use hookgate_testkit::gateway::{Gateway, GatewayOptions, Signal};
+use hookgate_testkit::gateway::{Gateway, GatewayOptions, IO_VARIABLE, Signal};
 use hookgate_testkit::handler::{Behaviour, Handler};
 use hookgate_testkit::http::{self, Request, Response};
 use hookgate_testkit::pki::Sender;
@@ -36,6 +38,11 @@ const ROUTE: &str = "orders";
 
 /// For what takes a few attempts.
 const LATER: Duration = Duration::from_secs(30);
+
+/// Whether the long tests run in full. What they test is the same on each backend, so one of them takes that time.
+fn is_whole() -> bool {
+    std::env::var(IO_VARIABLE).is_ok_and(|backend| backend == "epoll")
+}
 
 /// A daemon with a durable route, whose handler does not run yet.
 struct Stored {
@@ -167,4 +174,18 @@ fn configuration(environment: &Environment, routes: &[(&str, &str, &str)]) -> St
 
 fn bodies(requests: &[Request]) -> Vec<String> {
     requests.iter().map(Request::text).collect()
+}
+
+/// The numbers of each key, in the order of their arrival, without repetitions.
+fn by_key(requests: &[Request]) -> HashMap<String, Vec<u64>> {
+    let mut keys: HashMap<String, Vec<u64>> = HashMap::new();
+    for request in requests {
+        let value: serde_json::Value = serde_json::from_str(&request.text()).unwrap();
+        let (key, number) = (value["key"].to_string(), value["n"].as_u64().unwrap());
+        let numbers = keys.entry(key).or_default();
+        if numbers.last() != Some(&number) {
+            numbers.push(number);
+        }
+    }
+    keys
 }

@@ -1,28 +1,12 @@
 //! The order of deliveries, and the bounds on their attempts.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use hookgate_testkit::handler::Behaviour;
-use hookgate_testkit::http::Request;
 use hookgate_testkit::wait::wait_until;
 
-use super::{LATER, Stored, bodies};
+use super::{LATER, Stored, bodies, by_key};
 use crate::environment::SOON;
-
-/// The numbers of each key, in the order of their arrival, without repetitions.
-fn by_key(requests: &[Request]) -> HashMap<String, Vec<u64>> {
-    let mut keys: HashMap<String, Vec<u64>> = HashMap::new();
-    for request in requests {
-        let value: serde_json::Value = serde_json::from_str(&request.text()).unwrap();
-        let (key, number) = (value["key"].to_string(), value["n"].as_u64().unwrap());
-        let numbers = keys.entry(key).or_default();
-        if numbers.last() != Some(&number) {
-            numbers.push(number);
-        }
-    }
-    keys
-}
 
 #[test]
 fn deliveries_of_one_key_arrive_in_order_although_some_fail() {
