@@ -58,7 +58,17 @@ impl Stored {
 
     /// With these lines of the route.
     fn with_route(lines: &str) -> Self {
+        Self::in_environment(Environment::new().unwrap(), lines)
+    }
+
+    /// With a route on which requests with the same id are copies of one delivery.
+    fn with_copies() -> Self {
         let environment = Environment::new().unwrap();
+        let lines = format!("{DURABLE}\n{}", replay(&environment));
+        Self::in_environment(environment, &lines)
+    }
+
+    fn in_environment(environment: Environment, lines: &str) -> Self {
         let options = GatewayOptions::new(BINARY);
         let daemon = Gateway::start(&configuration(&environment, &[(ROUTE, PATH, lines)]), &options).unwrap();
         let base = TestGateway::new(daemon, environment, Sender::Percolate).unwrap();
@@ -135,6 +145,24 @@ impl Stored {
         assert!(output.success(), "{arguments:?}: {}", output.stderr_text());
         output.stdout_text()
     }
+}
+
+/// What requests must have on a route with the lines of [`replay`].
+const SECRET: &str = "a secret of the sender, 4711";
+
+/// Lines of a route on which requests with the same id are copies of one delivery. It demands a proof, as every route with such a rule.
+fn replay(environment: &Environment) -> String {
+    let secret = environment.write("sender.secret", SECRET).unwrap();
+    format!(
+        "proof.secret = {{ header = \"x-secret\", secrets = [{{ file = {} }}] }}\n\
+         replay = {{ id_header = \"x-webhook-id\", duplicate_status = 208 }}",
+        quoted(&secret)
+    )
+}
+
+/// The fields of a request for such a route.
+fn with_id(id: &str) -> [(&str, &str); 2] {
+    [("X-Secret", SECRET), ("X-Webhook-Id", id)]
 }
 
 /// The plain lines of a durable route.
