@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
 
@@ -128,6 +131,49 @@ async fn outcomes_change_rows_and_free_room() {
     drop(store);
     writer.join().unwrap();
     assert!(open(&directory).waiting.is_empty());
+}
+
+/// How many transactions the log of the database has: frames with the size of the database end one
+/// (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>). Each is one sync.
+fn commits(directory: &TempDir) -> usize {
+    let log = std::fs::read(directory.path().join("deliveries.db-wal")).unwrap();
+    let word = |bytes: &[u8], at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    let (head, frames) = log.split_at(32);
+    let frame_bytes = 24 + usize::try_from(word(head, 8)).unwrap();
+    // Frames of an earlier round of the log have other salts.
+    let is_current = |frame: &&[u8]| frame[8..16] == head[16..24];
+    frames.chunks_exact(frame_bytes).filter(is_current).filter(|frame| word(frame, 4) > 0).count()
+}
+
+#[tokio::test]
+async fn what_waits_for_the_disk_is_one_transaction() {
+    const WORKS: u8 = 64;
+    let directory = TempDir::new().unwrap();
+    let database = open(&directory).database;
+    let (store, unwritten, _changes) = DeliveryStore::new(OnStateFailure::Refuse);
+    let works = (0..WORKS).map(|number| {
+        let store = &store;
+        async move {
+            match number % 2 {
+                0 => store.spool(delivery(&number.to_string(), number + 1, Durable::default())).await,
+                _ => {
+                    let kept = KeptDelivery { digest: [number + 1; 32], until: UNTIL };
+                    store.keep(vec![kept]).await.map_or(Spooled::Failed, |()| Spooled::Stored)
+                }
+            }
+        }
+    });
+    // All are in the queue before the thread takes the first.
+    let mut stored = std::pin::pin!(join_all(works));
+    assert!(poll_fn(|context| Poll::Ready(stored.as_mut().poll(context).is_pending())).await);
+    assert_eq!(store.queue.max_capacity() - store.queue.capacity(), usize::from(WORKS));
+    let before = commits(&directory);
+    let _writer = thread::spawn(move || unwritten.write_to(database));
+    assert_eq!(stored.await, vec![Spooled::Stored; usize::from(WORKS)]);
+    assert_eq!(commits(&directory) - before, 1);
+    // One that waits alone is written at once, and is one too.
+    assert_eq!(store.spool(delivery("alone", 0, Durable::default())).await, Spooled::Stored);
+    assert_eq!(commits(&directory) - before, 2);
 }
 
 /// The number of rows must not repeat: the order would be another.
