@@ -11,6 +11,7 @@ mod order;
 mod outage;
 mod power;
 mod reload;
+mod sqlite;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
