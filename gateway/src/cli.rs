@@ -229,6 +229,9 @@ pub enum DeliveriesCommand {
         /// Every dead letter
         #[arg(long, group = "which")]
         all_dead: bool,
+        /// Print {"changed":N}, with the number of deliveries
+        #[arg(long)]
+        json: bool,
         /// The configuration file
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
         config: PathBuf,
@@ -237,6 +240,9 @@ pub enum DeliveriesCommand {
     Drop {
         /// Its id
         id: String,
+        /// Print {"changed":N}, with the number of deliveries
+        #[arg(long)]
+        json: bool,
         /// The configuration file
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
         config: PathBuf,
@@ -255,6 +261,9 @@ pub enum DeliveriesCommand {
         /// Those of this route. By default those of every route
         #[arg(long, value_name = "NAME")]
         route: Option<String>,
+        /// Print {"changed":N}, with the number of pauses
+        #[arg(long)]
+        json: bool,
         /// The configuration file
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
         config: PathBuf,
@@ -264,6 +273,9 @@ pub enum DeliveriesCommand {
         /// That of this route. By default every pause
         #[arg(long, value_name = "NAME")]
         route: Option<String>,
+        /// Print {"changed":N}, with the number of pauses
+        #[arg(long)]
+        json: bool,
         /// The configuration file
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
         config: PathBuf,

@@ -1,6 +1,8 @@
 //! `hookgate deliveries`: the stored deliveries of durable routes, as the running daemon has them.
 //!
-//! Owns the output and the exit codes. Asks the daemon over the control socket; must not open the database, which the daemon alone writes.
+//! Owns the output and the exit codes; `progress` is what a terminal shows meanwhile. Asks the daemon over the control socket; must not open the database, which the daemon alone writes.
+
+mod progress;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 
+use self::progress::Progress;
 use super::inquiry::{ControlSocket, DELIVERIES};
 use crate::cli::{DeliveriesCommand, StoredFilter, StoredState};
 use crate::config::Config;
@@ -45,35 +48,39 @@ fn run(command: &DeliveriesCommand) -> anyhow::Result<()> {
         DeliveriesCommand::List { filter, json, config } => list(&Daemon::of(config)?, filter, *json),
         DeliveriesCommand::Show { id, body, json, config } => show(&Daemon::of(config)?, id, *body, *json),
         DeliveriesCommand::Export { filter, config } => export(&Daemon::of(config)?, filter),
-        DeliveriesCommand::Retry { id, route, all_dead, config } => {
-            let selection = match (id, route, all_dead) {
-                (Some(id), _, _) => Selection::Id(id.clone()),
-                (None, Some(route), _) => Selection::Route(route.clone()),
-                (None, None, true) => Selection::AllDead,
+        DeliveriesCommand::Retry { id, route, all_dead, json, config } => {
+            let (selection, progress) = match (id, route, all_dead) {
+                (Some(id), _, _) => (Selection::Id(id.clone()), Progress::hidden()),
+                (None, Some(route), _) => (Selection::Route(route.clone()), Progress::changing()),
+                (None, None, true) => (Selection::AllDead, Progress::changing()),
                 (None, None, false) => bail!("write an id, --route NAME or --all-dead"),
             };
-            let count = Daemon::of(config)?.change(&Command::Retry(selection))?;
-            say(&format!("{} attempted now", deliveries_are(count)))
+            let count = Daemon::of(config)?.change(&Command::Retry(selection));
+            drop(progress);
+            let count = count?;
+            changed(*json, count, &format!("{} attempted now", deliveries_are(count)))
         }
-        DeliveriesCommand::Drop { id, config } => {
+        DeliveriesCommand::Drop { id, json, config } => {
             let count = Daemon::of(config)?.change(&Command::Drop { id: id.clone() })?;
-            say(&format!("{} dropped", deliveries_are(count)))
+            changed(*json, count, &format!("{} dropped", deliveries_are(count)))
         }
-        DeliveriesCommand::Pause { route, config } => {
+        DeliveriesCommand::Pause { route, json, config } => {
             let daemon = Daemon::of(config)?;
             daemon.expect_route(route.as_deref())?;
             let count = daemon.change(&Command::Pause { route: route.clone() })?;
             let already = if count == 0 { " already" } else { "" };
-            say(&format!("{} paused{already}: deliveries are stored, and none is attempted", subject(route.as_deref())))
+            let subject = subject(route.as_deref());
+            let text = format!("{subject} paused{already}: deliveries are stored, and none is attempted");
+            changed(*json, count, &text)
         }
-        DeliveriesCommand::Resume { route, config } => {
+        DeliveriesCommand::Resume { route, json, config } => {
             let count = Daemon::of(config)?.change(&Command::Resume { route: route.clone() })?;
             ensure!(
                 count > 0,
                 "{} not paused; hookgate deliveries resume without --route ends every pause",
                 subject(route.as_deref())
             );
-            say(&format!("{} resumed", subject(route.as_deref())))
+            changed(*json, count, &format!("{} resumed", subject(route.as_deref())))
         }
     }
 }
@@ -94,8 +101,10 @@ fn deliveries_are(count: u64) -> String {
     if count == 1 { "1 delivery is".to_owned() } else { format!("{count} deliveries are") }
 }
 
-fn say(text: &str) -> anyhow::Result<()> {
-    Ok(writeln!(io::stdout(), "{text}")?)
+/// Says what a change did, for a program or for an operator.
+fn changed(json: bool, count: u64, text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    Ok(if json { writeln!(out, "{}", serde_json::json!({ "changed": count })) } else { writeln!(out, "{text}") }?)
 }
 
 /// The daemon of a configuration.
@@ -118,11 +127,14 @@ impl Daemon {
         })
     }
 
-    fn ask(&self, command: &Command) -> anyhow::Result<Answer> {
+    fn answer(&self, command: &Command) -> anyhow::Result<Answer> {
         let question = format!("{DELIVERIES} {}", serde_json::to_string(command)?);
         let answer = self.socket.ask(&question, ANSWER_BYTES, PATIENCE)?;
-        let answer = serde_json::from_slice(&answer);
-        match answer.with_context(|| self.socket.other_version())? {
+        serde_json::from_slice(&answer).with_context(|| self.socket.other_version())
+    }
+
+    fn ask(&self, command: &Command) -> anyhow::Result<Answer> {
+        match self.answer(command)? {
             Answer::Error(error) => bail!("{error}"),
             answer => Ok(answer),
         }
@@ -175,11 +187,13 @@ fn list(daemon: &Daemon, filter: &StoredFilter, json: bool) -> anyhow::Result<()
     let mut out = io::stdout().lock();
     let is_for_eyes = out.is_terminal();
     if json {
-        let mut all = Vec::new();
+        let (mut all, progress) = (Vec::new(), Progress::listing());
         daemon.list(filter, |found| {
             all.push(found.clone());
+            progress.advance();
             Ok(())
         })?;
+        drop(progress);
         if all.is_empty() {
             daemon.expect_route(filter.route.as_deref())?;
         }
@@ -265,17 +279,34 @@ fn show(daemon: &Daemon, id: &str, body: bool, json: bool) -> anyhow::Result<()>
 /// One JSON object a line, with the body.
 fn export(daemon: &Daemon, filter: &StoredFilter) -> anyhow::Result<()> {
     let mut ids = Vec::new();
+    let progress = Progress::listing();
     daemon.list(filter, |found| {
         ids.push(found.id.clone());
+        progress.advance();
         Ok(())
     })?;
+    drop(progress);
     let mut out = io::stdout().lock();
+    // Lines on a terminal tell how far it is.
+    let progress = if out.is_terminal() { Progress::hidden() } else { Progress::exporting(ids.len()) };
+    let (mut failed, mut first) = (0_u64, String::new());
     for id in ids {
-        // One that was taken meanwhile is left out.
-        if let Ok(shown) = daemon.show(&id, true) {
-            writeln!(out, "{}", serde_json::to_string(&shown)?)?;
+        match daemon.answer(&Command::Show { id: id.clone(), body: true })? {
+            Answer::Delivery(shown) => writeln!(out, "{}", serde_json::to_string(&shown)?)?,
+            // One that was taken meanwhile is left out.
+            error if error == Answer::unknown(&id) => {}
+            Answer::Error(error) => {
+                failed += 1;
+                if failed == 1 {
+                    first = format!("{id}: {error}");
+                }
+            }
+            _ => bail!("the daemon gave another answer than asked for"),
         }
+        progress.advance();
     }
+    drop(progress);
+    ensure!(failed == 0, "{failed} of the deliveries could not be exported; the first: {first}");
     Ok(())
 }
 

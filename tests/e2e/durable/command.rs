@@ -1,12 +1,14 @@
 //! `hookgate deliveries`: what an operator sees, and does.
 
 use std::ffi::OsStr;
+use std::process::Command;
 
 use hookgate_testkit::handler::Behaviour;
+use hookgate_testkit::process::run;
 use serde_json::Value;
 
 use super::{LATER, Stored};
-use crate::environment::SOON;
+use crate::environment::{BINARY, SOON};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -66,6 +68,80 @@ fn more_than_a_page_is_listed() {
     let numbers: Vec<i64> = all.as_array().unwrap().iter().map(|row| row["number"].as_i64().unwrap()).collect();
     assert_eq!(numbers.len(), 520);
     assert!(numbers.is_sorted());
+}
+
+#[test]
+fn only_what_fits_is_exported() {
+    let stored = Stored::new("");
+    let handler = stored.start_handler(Behaviour::sequence([Behaviour::status(422, "never"), Behaviour::NeverAnswer]));
+    let dead = stored.store("dead");
+    stored.wait_rows("dead", 1);
+    let waiting = stored.store("waiting");
+    handler.wait_for(2, SOON).unwrap();
+    let exported = |arguments: &[&str]| -> Vec<String> {
+        let arguments: Vec<&str> = ["export"].iter().chain(arguments).copied().collect();
+        let lines = stored.commanded(&arguments);
+        lines.lines().map(|line| json(line)["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(exported(&["--state", "dead"]), [dead.as_str()]);
+    assert_eq!(exported(&["--state", "waiting", "--route", "orders"]), [waiting.as_str()]);
+    assert_eq!(exported(&["--state", "dead", "--route", "pagerduty"]), [""; 0]);
+    assert_eq!(exported(&[]), [dead, waiting]);
+}
+
+#[test]
+fn programs_read_what_a_change_did() {
+    let stored = Stored::new("");
+    let changed = |arguments: &[&str], count: u64| {
+        let arguments: Vec<&str> = arguments.iter().chain(&["--json"]).copied().collect();
+        assert_eq!(stored.commanded(&arguments), format!("{{\"changed\":{count}}}\n"), "{arguments:?}");
+    };
+    changed(&["pause", "--route", "orders"], 1);
+    changed(&["pause", "--route", "orders"], 0);
+    let one = stored.store("one");
+    stored.store("two");
+    changed(&["retry", &one], 1);
+    changed(&["retry", "--route", "orders"], 2);
+    changed(&["retry", "--all-dead"], 0);
+    changed(&["drop", &one], 1);
+    changed(&["pause"], 1);
+    changed(&["resume"], 2);
+    for arguments in [["drop", &one, "--json"], ["resume", "--json", "--route=orders"]] {
+        let refused = stored.command(&arguments);
+        assert!(!refused.success() && refused.stdout.is_empty(), "an error is no result: {}", refused.stdout_text());
+    }
+}
+
+/// Runs `hookgate deliveries` with standard error on a terminal, and standard output in a file. Returns what the terminal shows.
+fn on_a_terminal(stored: &Stored, arguments: &[&str]) -> String {
+    let output = stored.base.environment.path("output");
+    let arguments = arguments.join(" ");
+    let (configuration, output) = (stored.base.daemon.configuration_path(), output.display());
+    let inner = format!("{BINARY} deliveries {arguments} -c {} > {output}", configuration.display());
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &inner, "/dev/null"]).env("TERM", "xterm");
+    let finished = run(script, &[], SOON).unwrap();
+    assert!(finished.success(), "{inner}: {}", finished.stdout_text());
+    finished.stdout_text()
+}
+
+#[test]
+fn progress_is_shown_on_a_terminal_and_nowhere_else() {
+    let stored = Stored::new("");
+    stored.commanded(&["pause"]);
+    (0..30).for_each(|number| drop(stored.store(&number.to_string())));
+    for (arguments, shown) in [
+        (&["list", "--json"][..], "deliveries listed"),
+        (&["export"], "deliveries listed"),
+        (&["export"], "/30 deliveries"),
+        (&["retry", "--route", "orders"], "waiting for hookgate"),
+    ] {
+        let terminal = on_a_terminal(&stored, arguments);
+        assert!(terminal.contains(shown), "{arguments:?}: {terminal:?}");
+        let finished = stored.command(arguments);
+        assert!(finished.success() && finished.stderr.is_empty(), "{arguments:?}: {}", finished.stderr_text());
+    }
+    assert_eq!(on_a_terminal(&stored, &["list"]), "", "what comes by and by goes to a pager as well");
 }
 
 #[test]
