@@ -12,6 +12,7 @@
 //! `until` is the last second, since 1970, in which a copy is a duplicate.
 
 use std::fs::{OpenOptions, rename};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use hookgate_core::auth::KeptDelivery;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 use rustls_pki_types::UnixTime;
 
+use super::damage::{Damage, is_corrupt};
 use super::reserve;
 use super::spool::{self, ReadError, StoredRequest, Waiting};
 use super::usage::Usages;
@@ -74,6 +76,12 @@ pub enum DatabaseError {
         /// The kernel's error.
         source: std::io::Error,
     },
+    /// The file was found damaged, which was logged. Nothing is written to it any more.
+    #[error("{} is damaged; a restart of hookgate puts it aside", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
     /// A transaction failed. Nothing of it is kept.
     #[error("cannot write {}: {source}", .path.display())]
     Write {
@@ -89,6 +97,7 @@ pub enum DatabaseError {
 pub struct Database {
     connection: Connection,
     path: PathBuf,
+    damage: Damage,
     next_clean_up: u64,
     /// How much of each route is stored.
     pub(super) usages: Usages,
@@ -134,12 +143,7 @@ impl Database {
         }
         match opened {
             Err(DatabaseError::Open { source, .. }) if is_damage(&source) => {
-                let aside = directory.join(format!("deliveries-damaged-{}.db", now.as_secs()));
-                rename(&path, &aside).map_err(|source| DatabaseError::Aside { path: path.clone(), source })?;
-                for end in ["-wal", "-shm"] {
-                    // They belong to the damaged file, and may not exist.
-                    drop(std::fs::remove_file(directory.join(format!("{NAME}{end}"))));
-                }
+                let aside = put_aside(&path, now)?;
                 Ok(Opened { damaged: Some(aside), ..Self::open_whole(&path, now)? })
             }
             outcome => outcome,
@@ -158,8 +162,10 @@ impl Database {
         // What is damaged shows now.
         spool::paused(&connection).map_err(failed)?;
         let dead = sizes.iter().filter(|size| size.is_dead).count();
-        let reader = Reader::open(path).map_err(failed)?;
-        let mut database = Self { connection, path: path.to_owned(), next_clean_up: 0, usages: Usages::new(&sizes) };
+        let damage = Damage::of(path);
+        let reader = Reader::open(path, damage.clone()).map_err(failed)?;
+        let usages = Usages::new(&sizes);
+        let mut database = Self { connection, path: path.to_owned(), damage, next_clean_up: 0, usages };
         let kept = database.load(now).map_err(failed)?;
         Ok(Opened { database, kept, waiting, dead, reader, damaged: None })
     }
@@ -236,6 +242,10 @@ impl Database {
         now: UnixTime,
         changes: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, DatabaseError> {
+        let damaged = || DatabaseError::Damaged { path: self.path.clone() };
+        if self.damage.is_found() {
+            return Err(damaged());
+        }
         let cleans_up = now.as_secs() >= self.next_clean_up;
         let write = |connection: &mut Connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -246,15 +256,30 @@ impl Database {
             transaction.commit()?;
             Ok(made)
         };
-        let failed = |source| DatabaseError::Write { path: self.path.clone(), source };
-        let made = write(&mut self.connection).map_err(failed)?;
+        let made = write(&mut self.connection).map_err(|source| match self.damage.note(&source) {
+            true => damaged(),
+            false => DatabaseError::Write { path: self.path.clone(), source },
+        })?;
         if cleans_up {
             self.next_clean_up = now.as_secs().saturating_add(CLEAN_UP_SECONDS);
         }
         Ok(made)
     }
 
-    /// For questions of operators.
+    /// Reads, for the dispatcher's beginning and for operators: of a damaged file too, as far as that goes.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        read(&self.connection).inspect_err(|error| {
+            self.damage.note(error);
+        })
+    }
+
+    /// Whether the file was found damaged, which was logged.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damage.is_found()
+    }
+
+    /// The connection itself.
+    #[cfg(test)]
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -274,10 +299,13 @@ impl Database {
 
 /// Reads the requests of rows, beside the thread that writes.
 #[derive(Debug)]
-pub struct Reader(Connection);
+pub struct Reader {
+    connection: Connection,
+    damage: Damage,
+}
 
 impl Reader {
-    fn open(path: &Path) -> rusqlite::Result<Self> {
+    fn open(path: &Path, damage: Damage) -> rusqlite::Result<Self> {
         // No creation, and no mutex: one thread has it.
         let connection =
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
@@ -285,7 +313,12 @@ impl Reader {
         connection.pragma_update(None, "query_only", true)?;
         // The log is opened by the first statement, and must be before the process is confined.
         connection.query_row("SELECT count(*) FROM spool_pause", [], |_| Ok(()))?;
-        Ok(Self(connection))
+        Ok(Self { connection, damage })
+    }
+
+    /// Whether the file was found damaged, which was logged.
+    pub fn is_damaged(&self) -> bool {
+        self.damage.is_found()
     }
 
     /// The request of the delivery with this number; `None` if it is not there any more.
@@ -294,8 +327,31 @@ impl Reader {
     ///
     /// [`ReadError`].
     pub fn request(&self, number: i64) -> Result<Option<StoredRequest>, ReadError> {
-        spool::stored_request(&self.0, number)
+        // Its outcome could not be written.
+        if self.damage.is_found() {
+            return Err(ReadError::DamagedFile);
+        }
+        spool::stored_request(&self.connection, number).map_err(|error| match error {
+            ReadError::Database(source) if self.damage.note(&source) => ReadError::DamagedFile,
+            other => other,
+        })
     }
+}
+
+/// Renames a damaged file, with its log: the log may have deliveries that the file has not. Returns the new name.
+fn put_aside(path: &Path, now: UnixTime) -> Result<PathBuf, DatabaseError> {
+    let failed = |source| DatabaseError::Aside { path: path.to_owned(), source };
+    let aside = path.with_file_name(format!("deliveries-damaged-{}.db", now.as_secs()));
+    let with_end = |of: &Path, end: &str| PathBuf::from(format!("{}{end}", of.display()));
+    // The log first: a new file beside it would take it for its own.
+    match rename(with_end(path, "-wal"), with_end(&aside, "-wal")) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    rename(path, &aside).map_err(failed)?;
+    // The index of the log, which who opens the file makes anew. It may not exist.
+    drop(std::fs::remove_file(with_end(path, "-shm")));
+    Ok(aside)
 }
 
 /// Remembers deliveries.
@@ -318,17 +374,15 @@ fn is_of_the_disk(error: &rusqlite::Error) -> bool {
     matches!(code, Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen))
 }
 
-/// Whether the file is no database, or not a whole one.
+/// Whether the file is no database, or not a whole one, or has something else than this program writes.
 fn is_damage(error: &rusqlite::Error) -> bool {
-    match error {
-        rusqlite::Error::SqliteFailure(error, _) => {
-            matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-        }
-        // A column of another type, length or encoding than this program writes.
+    let is_foreign = matches!(
+        error,
+        // A column of another type, length or encoding.
         rusqlite::Error::Utf8Error(..)
-        | rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..) => true,
-        _ => false,
-    }
+            | rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+    );
+    is_foreign || is_corrupt(error)
 }

@@ -6,6 +6,7 @@
 //! operation on the file is in `database` and `spool`, and `writer` makes transactions of what waits. Must not hand over: `dispatch` does.
 
 mod command;
+mod damage;
 mod database;
 mod levels;
 mod order;
@@ -190,10 +191,15 @@ impl DeliveryStore {
     /// Lets the thread try the disk again, if the last write failed. Call it from the control thread, every now and then.
     pub fn retry(&self) {
         if self.failing.load(Ordering::Relaxed) {
-            let (stored, _) = oneshot::channel();
-            // If the queue is full, the thread tries anyway.
-            drop(self.queue.try_send(Work::Write(Write::Keep { deliveries: Vec::new(), stored })));
+            self.probe();
         }
+    }
+
+    /// Lets the thread find out whether it can write.
+    pub fn probe(&self) {
+        let (stored, _) = oneshot::channel();
+        // If the queue is full, the thread tries anyway.
+        drop(self.queue.try_send(Work::Write(Write::Keep { deliveries: Vec::new(), stored })));
     }
 }
 

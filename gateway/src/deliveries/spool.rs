@@ -341,6 +341,9 @@ pub enum ReadError {
     /// SQLite cannot read it.
     #[error("the spool cannot be read: {0}")]
     Database(#[from] rusqlite::Error),
+    /// The file was found damaged, which was logged. Nothing more is read from it.
+    #[error("the file of deliveries is damaged")]
+    DamagedFile,
     /// It is not what hookgate writes.
     #[error("the row is damaged: its {0} cannot be read")]
     Damaged(&'static str),

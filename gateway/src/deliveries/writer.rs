@@ -136,6 +136,8 @@ impl Unwritten {
 
         let failed = outcome.is_err();
         match (outcome, self.failing.swap(failed, Relaxed)) {
+            // Who found it has said it, and it does not end.
+            (Err(DatabaseError::Damaged { .. }), _) => {}
             (Err(error), false) => {
                 tracing::error!(
                     %error,
@@ -206,7 +208,7 @@ impl Unwritten {
     }
 
     fn answer(&self, database: &mut Database, command: &Command) -> Answer {
-        match command::told(database.connection(), command) {
+        match database.read(|connection| command::told(connection, command)) {
             Ok(Some(answer)) => return answer,
             Ok(None) => {}
             Err(error) => return Answer::Error(format!("the spool cannot be read: {error}")),
@@ -235,13 +237,15 @@ fn survey(database: &mut Database) -> Option<Survey> {
         let (sizes, waiting) = (spool::sizes(connection)?, spool::waiting(connection, "true", &[])?);
         Ok::<_, rusqlite::Error>((sizes, Survey { waiting, paused: spool::paused(connection)? }))
     };
-    match read(database.connection()) {
+    match database.read(read) {
         Ok((sizes, survey)) => {
             database.usages.count_again(&sizes);
             Some(survey)
         }
         Err(error) => {
-            tracing::error!(%error, "the spool cannot be read; it is tried again");
+            if !database.is_damaged() {
+                tracing::error!(%error, "the spool cannot be read; it is tried again");
+            }
             None
         }
     }

@@ -30,6 +30,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// The pause before the next try to write an outcome that the disk did not take.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
 
+/// The pause before the next try to read a delivery that could not be read, in milliseconds.
+const READ_PAUSE_MS: u64 = 30_000;
+
 /// The longest pause of a delivery of a fleet's spool whose handler did not answer here: that of another host may. The pauses of the route keep this
 /// host from asking its handler for each.
 const ELSEWHERE_MS: u64 = 2000;
@@ -65,10 +68,16 @@ pub(super) async fn attempt(dispatcher: Rc<Dispatcher>, snapshot: Arc<Snapshot>,
             let fate = Fate::Dead { attempts: waiting.attempts, outcome };
             return settle(&dispatcher, number, fate).await;
         }
-        Err(error @ ReadError::Database(_)) => {
-            tracing::error!(%error, "a stored delivery cannot be read; it is tried again");
-            let next_ms = now_ms().saturating_add(30_000);
-            return unwritten(Some(Fate::Again { attempts: waiting.attempts, next_ms, outcome: String::new() }));
+        Err(error @ (ReadError::Database(_) | ReadError::DamagedFile)) => {
+            if matches!(error, ReadError::DamagedFile) {
+                // So that requests are refused from now on, also those that store nothing before their handler answers.
+                dispatcher.store.probe();
+                // The pauses of a handler that does not answer keep this from being done for each of thousands.
+                drop(dispatcher.ended.send(Ended::Asked { number, answered: false }));
+            } else {
+                tracing::error!(%error, "a stored delivery cannot be read; it is tried again");
+            }
+            return unwritten(Some(unread(waiting.attempts)));
         }
     };
     if let Some(fleet) = dispatcher.fleet.as_ref().filter(|_| snapshot.durable(route).is_some()) {
@@ -196,11 +205,22 @@ async fn read_rest(mut answer: Response<HandlerBody>) {
     }
 }
 
-/// Writes the outcome until the disk takes it. Meanwhile the delivery counts as in flight: it is not attempted again.
+/// Writes the outcome until the disk takes it. Meanwhile the delivery counts as in flight: it is not attempted again. A damaged file takes none, and
+/// nothing is read from it for another attempt.
 async fn settle(dispatcher: &Dispatcher, number: i64, fate: Fate) {
     while !dispatcher.store.settle(Settled { number, fate: fate.clone() }).await {
+        if dispatcher.reader.is_damaged() {
+            // No attempt follows, so their number does not matter.
+            drop(dispatcher.ended.send(Ended::Unwritten { number, fate: Some(unread(0)) }));
+            return;
+        }
         sleep(WRITE_PAUSE).await;
     }
+}
+
+/// A delivery whose row cannot be read or changed now waits, after so many attempts.
+fn unread(attempts: u32) -> Fate {
+    Fate::Again { attempts, next_ms: now_ms().saturating_add(READ_PAUSE_MS), outcome: String::new() }
 }
 
 /// Counts and logs an attempt.

@@ -5,6 +5,7 @@
 mod bounds;
 mod command;
 mod crash;
+mod damage;
 mod delivery;
 mod full_disk;
 mod order;

@@ -219,6 +219,48 @@ async fn a_full_disk_stores_nothing_and_recovers() {
     writer.join().unwrap();
 }
 
+/// Replaces every page of the file but the first, which has the schema, after the log is in it.
+fn damage(directory: &TempDir) -> Vec<u8> {
+    let path = directory.path().join("deliveries.db");
+    let other = Connection::open(&path).unwrap();
+    let is_busy: i64 = other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+    assert_eq!(is_busy, 0);
+    let whole = std::fs::read(&path).unwrap();
+    let mut damaged = whole.clone();
+    damaged[4096..].fill(0xa5);
+    // The same file: the store has it open.
+    std::fs::write(&path, damaged).unwrap();
+    whole
+}
+
+#[tokio::test]
+async fn nothing_is_stored_in_a_file_that_was_found_damaged() {
+    for is_found_by_reader in [false, true] {
+        let directory = TempDir::new().unwrap();
+        let Opened { database, reader, .. } = open(&directory);
+        let (store, _changes, _writer) = running(database);
+        assert_eq!(store.spool(delivery("a", 1, Durable::default())).await, Spooled::Stored);
+        let whole = damage(&directory);
+        if is_found_by_reader {
+            assert!(matches!(reader.request(1), Err(ReadError::DamagedFile)));
+            // Now SQLite would take a write.
+            std::fs::write(directory.path().join("deliveries.db"), &whole).unwrap();
+        }
+        assert_eq!(store.spool(delivery("b", 2, Durable::default())).await, Spooled::Failed);
+        std::fs::write(directory.path().join("deliveries.db"), whole).unwrap();
+        store.retry();
+        assert_eq!(store.spool(delivery("c", 3, Durable::default())).await, Spooled::Failed, "it stays so");
+        assert!(matches!(reader.request(1), Err(ReadError::DamagedFile)));
+        let taken = Settled { number: 1, fate: Fate::Taken };
+        assert!(!store.settle(taken).await);
+        assert!(
+            matches!(store.ask(Command::Retry(Selection::AllDead)).await, Answer::Error(error) if error.contains("damaged"))
+        );
+        let Answer::Deliveries(listed) = store.ask(Command::List(Filter::default())).await else { unreachable!() };
+        assert_eq!(listed.len(), 1, "an operator reads what can be read");
+    }
+}
+
 #[tokio::test]
 async fn what_waits_for_the_disk_is_bounded_by_bytes() {
     let (store, unwritten, _changes) = DeliveryStore::new(OnStateFailure::Refuse);
