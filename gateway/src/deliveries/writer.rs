@@ -111,10 +111,8 @@ impl Unwritten {
             }),
         };
         let failed = self.note(&outcome);
-        let kept: usize = writes
-            .iter()
-            .map(|write| if let Write::Keep { deliveries, .. } = write { deliveries.len() } else { 0 })
-            .sum();
+        let done = outcome.as_deref().unwrap_or_default();
+        let kept = writes.iter().zip(done).map(|(write, done)| kept(write, done)).sum();
         metrics::written(kept, failed);
         if writes.iter().any(|write| matches!(write, Write::Spool { .. })) {
             spool_metrics::written(began.elapsed());
@@ -264,6 +262,15 @@ fn count(usages: &mut Usages, fate: &Fate, before: &spool::Size) {
             (usage.waiting, usage.dead) = (usage.waiting.saturating_sub(1), usage.dead + 1);
         }
         Fate::Dead { .. } | Fate::Again { .. } => {}
+    }
+}
+
+/// How many ids of deliveries a write has stored.
+fn kept(write: &Write, done: &Done) -> usize {
+    match (write, done) {
+        (Write::Keep { deliveries, .. }, Done::Kept) => deliveries.len(),
+        (Write::Spool { delivery, .. }, Done::Stored(_)) => delivery.kept.len(),
+        _ => 0,
     }
 }
 

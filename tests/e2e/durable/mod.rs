@@ -8,6 +8,7 @@ mod crash;
 mod damage;
 mod delivery;
 mod full_disk;
+mod metrics;
 mod order;
 mod outage;
 mod power;
