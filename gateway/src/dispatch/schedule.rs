@@ -130,9 +130,13 @@ impl Schedule {
             // The handler may be another one.
             queue.main.reset();
             queue.moves.reset();
-            queue.refill(self.lanes.get(route));
-            if !queue.held.is_empty() {
-                held.push((Arc::clone(route), queue.held.len()));
+            let lane = self.lanes.get(route);
+            queue.refill(lane);
+            // Those too that are in flight, or wait for another one: what is not taken is held later, and nothing tells of that.
+            let admits = |row: &&Row| lane.is_some_and(|lane| lane.providers.contains(&row.waiting.provider));
+            let strange = queue.rows.values().filter(|row| !admits(row)).count();
+            if strange > 0 {
+                held.push((Arc::clone(route), strange));
             }
         }
         held

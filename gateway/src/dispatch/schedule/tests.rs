@@ -218,11 +218,11 @@ fn paused_routes_wait() {
 #[test]
 fn what_no_route_takes_is_held_until_one_does_or_its_time_is_over() {
     let mut schedule = schedule(&[(1, "x"), (2, "x"), (3, "")], lane(9, None));
-    assert_eq!(schedule.adopt(HashMap::new()), [("a".into(), 2)]);
+    assert_eq!(schedule.adopt(HashMap::new()), [("a".into(), 3)]);
     assert_eq!((due(&mut schedule, NOW), schedule.wake_at()), (vec![], Some(NOW + 10_001)));
     // A route of the name that admits another provider takes none of them.
     let other = Lane { providers: vec!["q".into()], ..lane(9, None) };
-    assert_eq!(schedule.adopt(lanes(other)), [("a".into(), 2)]);
+    assert_eq!(schedule.adopt(lanes(other)), [("a".into(), 3)]);
     assert_eq!(due(&mut schedule, NOW), NONE);
     assert!(schedule.adopt(lanes(lane(9, None))).is_empty());
     assert_eq!(due(&mut schedule, NOW), [1, 3]);
@@ -237,6 +237,13 @@ fn what_no_route_takes_is_held_until_one_does_or_its_time_is_over() {
         schedule.settled(expired[0].number, Some(Fate::Dead { attempts: 0, outcome: String::new() }));
     }
     assert_eq!((ended, schedule.wake_at()), (vec![1, 2], None));
+}
+
+#[test]
+fn a_reload_tells_of_deliveries_in_flight_and_behind_another_too() {
+    let mut schedule = schedule(&[(1, "x"), (2, "x"), (3, "")], lane(9, None));
+    assert_eq!(due(&mut schedule, NOW), [1, 3]);
+    assert_eq!(schedule.adopt(HashMap::new()), [("a".into(), 3)]);
 }
 
 #[test]
