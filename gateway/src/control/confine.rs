@@ -3,7 +3,8 @@
 //!
 //! Owns the order of the steps, and the exceptions. Capabilities and Landlock rules belong to a thread, and a new thread inherits
 //! them. So the main thread gives them up before it starts a worker, and a thread that starts earlier starts in [`unprivileged`] or
-//! [`restricted`]. No step can be undone. Must not depend on the text of the configuration.
+//! [`restricted`]. The main thread keeps the right to write in the state directory; a thread that talks to peers, handlers or other hosts starts
+//! in [`restricted`] or [`connecting_only_to`], and has not even that. No step can be undone. Must not depend on the text of the configuration.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -102,7 +103,8 @@ pub(super) fn unprivileged<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T
     })
 }
 
-/// Runs `work` as [`unprivileged`] does, and under the Landlock rules: for a thread that starts before the main thread is confined.
+/// Runs `work` as [`unprivileged`] does, and under the Landlock rules, the state directory included: for a thread that starts before the main thread
+/// is confined, or that writes no file.
 ///
 /// # Errors
 ///
@@ -111,7 +113,7 @@ pub(super) fn restricted<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, 
     unprivileged(|| restrict(None).map(|_| work()))?.map_err(ConfineError::from)
 }
 
-/// Runs `work` as [`unprivileged`] does. By TCP, the threads that it starts may connect to `ports` alone: those of handlers, since nothing else is
+/// Runs `work` as [`restricted`] does. By TCP, the threads that it starts may connect to `ports` alone: those of handlers, since nothing else is
 /// for a thread that reads what peers send. Returns too whether this kernel enforces that (Linux 6.7).
 ///
 /// # Errors
@@ -121,7 +123,8 @@ pub(super) fn connecting_only_to<T: Send>(
     ports: &BTreeSet<u16>,
     work: impl FnOnce() -> T + Send,
 ) -> Result<(T, bool), ConfineError> {
-    let restricted = unprivileged(|| {
+    // A rule set of its own, so that the status is that of the ports.
+    let connecting = restricted(|| {
         let connect = AccessNet::ConnectTcp;
         let mut ruleset = Ruleset::default().handle_access(connect)?.create()?;
         for port in ports {
@@ -130,7 +133,7 @@ pub(super) fn connecting_only_to<T: Send>(
         let status = ruleset.restrict_self()?;
         Ok::<_, RulesetError>((work(), status.ruleset == RulesetStatus::FullyEnforced))
     });
-    Ok(restricted??)
+    Ok(connecting??)
 }
 
 /// Empties the capability sets of this thread, and sets `no_new_privs`. Returns whether the bounding set is empty too.

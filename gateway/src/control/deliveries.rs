@@ -110,7 +110,8 @@ pub(super) enum Handover {
 }
 
 impl Handover {
-    /// Starts the thread, if it does not run, and `snapshot` has a durable route or something is stored. It connects to no port but `ports`.
+    /// Starts the thread, if it does not run, and `snapshot` has a durable route or something is stored. It writes no file but the
+    /// database's that are open, and connects to no port but `ports`.
     ///
     /// # Errors
     ///

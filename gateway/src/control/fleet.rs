@@ -1,6 +1,7 @@
 //! What hosts share over NATS servers: set up before the first request.
 //!
-//! Owns whom its connections trust, as whom they are made, and the file with what the servers told of pauses. Must not connect: `fleet` does.
+//! Owns whom its connections trust, as whom they are made, what the thread that makes them may do, and the file with what the servers told of pauses.
+//! Must not connect: `fleet` does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,11 @@ use anyhow::Context as _;
 use rustls::ClientConfig;
 use tokio::time::sleep;
 
+use super::confine::restricted;
 use super::fetcher::{configured_roots, system_roots, tls_builder};
 use crate::config::{self, OnStateFailure};
 use crate::deliveries::Pauses;
-use crate::fleet::{self, Fleet, Parts, Settings};
+use crate::fleet::{self, Fleet, Parts, Prepared, Settings};
 use crate::state::StateDirectory;
 
 /// Between two looks whether what is paused has changed.
@@ -78,6 +80,15 @@ pub(super) async fn keep_pauses(fleet: Arc<Fleet>, name: Arc<str>, state: StateD
         }
         sleep(LOOK).await;
     }
+}
+
+/// Starts the thread, which reads what servers send, and writes no file. After the process is confined.
+///
+/// # Errors
+///
+/// The kernel makes no thread, or rejects the rules.
+pub(super) fn start(thread: Prepared) -> anyhow::Result<()> {
+    Ok(restricted(|| thread.start())??)
 }
 
 fn tls(fleet: &config::Fleet) -> anyhow::Result<ClientConfig> {

@@ -134,7 +134,7 @@ fn serve(path: &Path, config: Config, files: FileVersions, log: &Log) -> anyhow:
         let (plans, ports) = planned.map_err(|error| located(path, error))?;
         // No later step needs a privilege, and no byte from a peer has been read.
         confine(|| loader.filter.is_usable(), loader.state.as_ref())?;
-        fleet.map(crate::fleet::Prepared::start).transpose()?;
+        fleet.map(super::fleet::start).transpose()?;
         let handover = deliveries.map(super::deliveries::Prepared::start).transpose()?.unwrap_or_default();
         first_lists(&mut loader, &current, &commands).await;
         let workers = start_workers(plans, backend, &mut loader)?;
@@ -330,7 +330,7 @@ fn plan_workers(
     Ok((plans, opened.ports))
 }
 
-/// Starts the workers. They have no capability, even if the main thread had to keep one, and connect to no port but those of handlers.
+/// Starts the workers. They have no capability, even if the main thread had to keep one, write no file, and connect to no port but those of handlers.
 fn start_workers(plans: Vec<Plan>, backend: Backend, loader: &mut Loader) -> anyhow::Result<Vec<WorkerThread>> {
     let count = plans.len();
     let start_all = || plans.into_iter().map(start).collect::<Result<Vec<_>, _>>();

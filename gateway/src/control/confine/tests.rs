@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed set-up fails the test")]
 
 use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr as InternetAddress, TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -175,4 +176,45 @@ fn a_thread_connects_to_the_ports_of_handlers_alone() {
     assert!(is_enforced);
     assert_eq!(other.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     TcpStream::connect(listeners[1].local_addr().unwrap()).unwrap();
+}
+
+/// Workers and dispatcher start on a main thread that may write there, and that still may afterwards. What is open stays open: SQLite's files.
+#[test]
+fn a_thread_that_connects_to_handlers_alone_changes_nothing_in_the_state_directory() {
+    let at = playground();
+    fs::set_permissions(at.path(), Permissions::from_mode(0o700)).unwrap();
+    let state = StateDirectory::open(at.path()).unwrap();
+    state.write("kept", b"as it was").unwrap();
+    let version = landlock_version();
+    let file = at.path().join("file");
+    unprivileged(|| {
+        restrict(Some(state.as_fd())).unwrap();
+        let mut open = OpenOptions::new().append(true).open(&file).unwrap();
+        let (tried, _) = connecting_only_to(&BTreeSet::new(), || {
+            // A thread that it starts, as workers are.
+            let (state, directory, file) = (state.clone(), at.path().to_owned(), file.clone());
+            let attempt = move || {
+                open.write_all(b", and more").unwrap();
+                assert_eq!(state.read("kept", 10).unwrap().unwrap(), b"as it was");
+                [
+                    ("a new file", state.write("new", b"x").is_err()),
+                    ("a file replaced", state.write("kept", b"x").is_err()),
+                    ("a file removed", state.remove("kept").is_err()),
+                    ("a file opened to write", OpenOptions::new().append(true).open(&file).is_err()),
+                    ("a file moved", fs::rename(&file, directory.join("moved")).is_err()),
+                ]
+            };
+            thread::spawn(attempt).join().unwrap()
+        })
+        .unwrap();
+        state.write("after", b"of the thread that may").unwrap();
+        if version == 0 {
+            eprintln!("SKIPPED: this kernel has no Landlock");
+            return;
+        }
+        assert_eq!(tried, tried.map(|(what, _)| (what, true)), "what was refused");
+        assert_eq!(state.list("").unwrap(), ["after", "directory", "file", "kept"]);
+    })
+    .unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "as it was, and more");
 }
