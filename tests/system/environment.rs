@@ -126,10 +126,24 @@ impl Environment {
         self.container.run(&["cat", CONFIGURATION])
     }
 
+    /// A client with `identity`, and without a request.
+    pub(crate) fn client(&self, identity: &ClientIdentity) -> Curl {
+        Curl::new(HOST, 443).trusting(self.pki.server_root().path()).identity(identity)
+    }
+
+    /// Sends the requests of `client` in the network of the container.
+    pub(crate) fn send(&self, client: &Curl) -> CurlOutcome {
+        self.container.in_network(|| client.run()).unwrap()
+    }
+
     /// Posts to [`PATH`] with `identity`.
     pub(crate) fn post(&self, identity: &ClientIdentity) -> CurlOutcome {
-        let curl = Curl::new(HOST, 443).trusting(self.pki.server_root().path()).identity(identity);
-        self.container.in_network(|| curl.post(PATH, b"{}").run()).unwrap()
+        self.send(&self.client(identity).post(PATH, b"{}"))
+    }
+
+    /// Starts a handler whose socket is in the directory that the container sees too.
+    pub(crate) fn start_handler(&self, name: &str) -> Handler {
+        start_handler(&self.directory.path().join(name))
     }
 
     /// Fails unless the handler answers a good request.

@@ -7,6 +7,7 @@
 
 mod artifacts;
 mod container;
+mod durable;
 mod environment;
 mod fault;
 mod image;
