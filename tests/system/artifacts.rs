@@ -79,13 +79,23 @@ pub(crate) fn packages() -> &'static Packages {
     &PACKAGES
 }
 
-/// The layout of the container image of the binary under test; made on the first call.
-pub(crate) fn image() -> &'static Path {
-    static IMAGE: LazyLock<(PathBuf, tempfile::TempDir)> = LazyLock::new(|| {
+/// The container image of the binary under test.
+pub(crate) struct Image {
+    pub(crate) layout: PathBuf,
+    /// The same as one file.
+    pub(crate) archive: PathBuf,
+}
+
+/// The container image; made on the first call.
+pub(crate) fn image() -> &'static Image {
+    static IMAGE: LazyLock<(Image, tempfile::TempDir)> = LazyLock::new(|| {
         let directory = tempfile::tempdir().unwrap();
         dist(&["--oci", "--uncompressed", "--debian", &release()], directory.path());
-        let mut made = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
-        (made.find(|path| path.is_dir()).unwrap(), directory)
+        let find = |end: &str| {
+            let mut made = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+            made.find(|path| path.to_string_lossy().ends_with(end)).unwrap()
+        };
+        (Image { layout: find(".oci"), archive: find(".oci.tar") }, directory)
     });
     &IMAGE.0
 }

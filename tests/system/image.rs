@@ -1,6 +1,7 @@
-//! The container image of the binary under test, run by runc as Kubernetes and podman run it: not root, no capability, a root file system that
-//! cannot be written.
+//! The container image of the binary under test, read by skopeo, and run by crun as Kubernetes and podman run it: not root, no capability, a root
+//! file system that cannot be written.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -16,15 +17,19 @@ use ring::hmac;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::artifacts;
+use crate::artifacts::{self, Image};
 use crate::container::SOON;
 use crate::environment::PATH;
 use crate::is_root;
 
-/// The name of the container, for the runc of one test.
+/// The name of the container, for the crun of one test.
 const CONTAINER: &str = "image";
 
-/// What runc needs of `/dev`.
+/// Runs crun with arguments. No resource is limited, so it makes no control group; but it looks at their file system, and refuses one that has both
+/// versions.
+const CRUN: &str = "mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec crun --cgroup-manager=disabled \"$@\"";
+
+/// What a container needs of `/dev`.
 const DEVICES: [&str; 4] = ["nosuid", "strictatime", "mode=755", "size=65536k"];
 
 /// A layout, unpacked: what is run, and how.
@@ -65,8 +70,8 @@ impl Unpacked {
         (user.parse().unwrap(), group.parse().unwrap())
     }
 
-    /// Writes the bundle of runc: the image as it is, and `mounts` from the host: source, destination and access.
-    fn write_bundle(&self, bundle: &Path, mounts: &[(&Path, &str, &str)], seccomp: &Value) {
+    /// Writes the bundle of a container: the image as it is, and `mounts` from the host: source, destination and access.
+    fn write_bundle(&self, bundle: &Path, mounts: &[(&Path, &str, &str)], seccomp: Option<Value>) {
         let (user, group) = self.user();
         let of_image = |key: &str| self.run[key].as_array().unwrap().clone();
         let mut all = vec![
@@ -79,6 +84,10 @@ impl Unpacked {
         // The network of the host, as with hostNetwork, so that the test's clients reach it.
         let arguments = [of_image("Entrypoint"), of_image("Cmd")].concat();
         let namespaces = ["pid", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
+        let mut linux = json!({ "namespaces": namespaces });
+        if let Some(seccomp) = seccomp {
+            linux["seccomp"] = seccomp;
+        }
         let specification = json!({
             "ociVersion": "1.0.0",
             "process": {
@@ -91,7 +100,7 @@ impl Unpacked {
             },
             "root": { "path": self.root, "readonly": true },
             "mounts": all,
-            "linux": { "namespaces": namespaces, "seccomp": seccomp },
+            "linux": linux,
         });
         fs::create_dir(bundle).unwrap();
         fs::write(bundle.join("config.json"), serde_json::to_vec_pretty(&specification).unwrap()).unwrap();
@@ -120,7 +129,7 @@ impl Bundle {
             path
         });
         fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).unwrap();
-        let image = Unpacked::of(artifacts::image(), &directory.path().join("root"));
+        let image = Unpacked::of(&artifacts::image().layout, &directory.path().join("root"));
         let pki = Pki::new(directory.path()).unwrap();
         let server = pki.server("server", &[HOST], KeyKind::P256).unwrap();
         fs::set_permissions(&server.key_path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -146,18 +155,18 @@ impl Bundle {
         handler
     }
 
-    /// Starts the container with this configuration and `mounts` beside those of configuration and state, and everything that is denied to a
-    /// container by `seccomp`.
-    fn start(&self, toml: &str, mounts: &[(&Path, &str, &str)], seccomp: &Value) -> Gateway {
+    /// Starts the container with this configuration, `mounts` beside those of configuration and state, and what `seccomp` denies.
+    fn start(&self, toml: &str, mounts: &[(&Path, &str, &str)], seccomp: Option<Value>) -> Gateway {
         let standard = [(&*self.configuration, "/etc/hookgate", "ro"), (&*self.state, "/var/lib/hookgate", "rw")];
         let bundle = self.path("bundle");
         self.image.write_bundle(&bundle, &[&standard, mounts].concat(), seccomp);
         // The gateway of the tests writes its file and starts a program with `run --config FILE`; the image has a path of its own.
         let script = self.path("run");
         let text = format!(
-            "#!/bin/sh -e\ninstall --mode=644 \"$3\" {}/hookgate.toml\nexec runc --root {} run --bundle {} {CONTAINER}\n",
+            "#!/bin/sh -e\ninstall --mode=644 \"$3\" {}/hookgate.toml\n\
+             exec unshare --mount --propagation private sh -ec '{CRUN}' crun --root {} run --bundle {} {CONTAINER}\n",
             self.configuration.display(),
-            self.path("runc").display(),
+            self.path("crun").display(),
             bundle.display()
         );
         fs::write(&script, text).unwrap();
@@ -170,10 +179,11 @@ impl Bundle {
 }
 
 impl Drop for Bundle {
-    /// Ends what a test that has failed leaves: its program is runc, which does not take the container with it.
+    /// Ends what a test that has failed leaves: its program is crun, which does not take the container with it.
     fn drop(&mut self) {
-        let mut runc = Command::new("runc");
-        drop(runc.arg("--root").arg(self.path("runc")).args(["delete", "--force", CONTAINER]).output());
+        let mut crun = Command::new("unshare");
+        crun.args(["--mount", "--propagation", "private", "sh", "-ec", CRUN, "crun", "--root"]);
+        drop(crun.arg(self.path("crun")).args(["delete", "--force", CONTAINER]).output());
     }
 }
 
@@ -192,7 +202,7 @@ fn the_image_serves_without_root_and_keeps_its_state_in_the_volume() {
     let (handler, dialogflow) = (bundle.handler("events.sock"), bundle.handler("dialogflow.sock"));
     let toml = FourProviders::new(&bundle.pki, &bundle.server, handler.path(), dialogflow.path()).toml();
     let files = bundle.directory.path();
-    let mut gateway = bundle.start(&toml, &[(files, files.to_str().unwrap(), "rw")], &Value::Null);
+    let mut gateway = bundle.start(&toml, &[(files, files.to_str().unwrap(), "rw")], None);
     let identity = bundle.pki.sender(Sender::Percolate).variant(Variant::Good).unwrap();
     let outcome = gateway.curl(HOST, &bundle.pki).identity(&identity).post(PATH, b"{}").run().unwrap();
     assert_eq!(outcome.status(), Some(200), "{outcome:?}\n{}", gateway.log());
@@ -204,6 +214,29 @@ fn the_image_serves_without_root_and_keeps_its_state_in_the_volume() {
     assert!(!kept.is_empty() && kept.iter().all(|entry| entry.metadata().unwrap().uid() == user), "{kept:?}");
     gateway.signal(Signal::TERM).unwrap();
     assert!(gateway.wait_exit(SOON).unwrap().success(), "{}", gateway.log());
+}
+
+/// As podman load and a push to a registry read it. skopeo compares the digest of each blob with the blob.
+#[test]
+fn the_archive_has_what_the_layout_has() {
+    if !is_root() {
+        return;
+    }
+    let Image { layout, archive } = artifacts::image();
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("copy");
+    let [from, to] =
+        [("oci-archive", archive), ("oci", &copy)].map(|(kind, path)| format!("{kind}:{}", path.display()));
+    let name = format!("hookgate:{}", env!("CARGO_PKG_VERSION"));
+    let mut skopeo = Command::new("skopeo");
+    // The layers of this image are not compressed, and shall stay as they are.
+    skopeo.args(["--insecure-policy", "copy", "--dest-oci-accept-uncompressed-layers"]);
+    artifacts::run(skopeo.args([format!("{from}:{name}"), format!("{to}:{name}")]));
+    let blobs = |layout: &Path| {
+        let blobs = fs::read_dir(layout.join("blobs/sha256")).unwrap().map(|entry| entry.unwrap());
+        blobs.map(|blob| (blob.file_name(), blob.metadata().unwrap().len())).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(blobs(&copy), blobs(layout), "manifest, configuration and layers");
 }
 
 /// With the mounts of `kubernetes/hookgate.yaml`, and without io_uring, which the default profile of container runtimes forbids.
@@ -241,7 +274,7 @@ fn the_configuration_for_kubernetes_serves_in_the_image() {
         }],
     });
     let mounts = [(&*secrets, "/run/secrets/hookgate", "ro"), (&*handlers, "/run/handlers", "rw")];
-    let mut gateway = bundle.start(&toml, &mounts, &seccomp);
+    let mut gateway = bundle.start(&toml, &mounts, Some(seccomp));
     assert!(gateway.log().contains("backend=epoll"), "{}", gateway.log());
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"of-the-webhook"), b"{}");
     let tag: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
