@@ -13,6 +13,7 @@ mod docs;
 mod ebpf;
 mod flood;
 mod fuzz;
+mod kubernetes;
 mod licences;
 mod miri;
 mod mutants;
@@ -66,6 +67,8 @@ enum Commands {
     Docs(docs::Docs),
     /// Check the systemd units: every line, and how exposed the service is.
     Units,
+    /// Check the manifests for Kubernetes: every key against its schemas, and that they fit each other.
+    Kubernetes,
     /// Check format, lints, rooms, promises and unit tests: quick, without root, and installs nothing.
     Check,
     /// Check everything, as CI does: also licences, instruction counts, units, and the tests on io_uring and epoll.
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Commands::Setup(setup) => setup.run(),
         Commands::Soak(soak) => soak.run(),
         Commands::Units => units::check(),
+        Commands::Kubernetes => kubernetes::check(),
         Commands::Test => test::run(),
         Commands::Check => check::run(),
     };

@@ -28,11 +28,12 @@ pub(crate) enum Task {
     Dist,
     Flood,
     Image,
+    Kubernetes,
     Test,
     Units,
 }
 
-use Task::{Bench, Check, Count, Demo, Dist, Flood, Image, Test, Units};
+use Task::{Bench, Check, Count, Demo, Dist, Flood, Image, Kubernetes, Test, Units};
 
 /// One thing that is needed.
 struct Need {
@@ -159,6 +160,15 @@ const NEEDS: &[Need] = &[
         debian: &["systemd"],
         fedora: "systemd",
         arch: "systemd",
+    },
+    Need {
+        what: "python3 with venv (runs the validator of the manifests for Kubernetes)",
+        tasks: &[Kubernetes, Test],
+        root_tasks: &[],
+        is_there: || succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])),
+        debian: &["python3-venv"],
+        fedora: "python3",
+        arch: "python",
     },
     Need {
         what: "dpkg-deb (builds the package)",

@@ -63,6 +63,7 @@ fn computing(programs: &[Program]) -> Result<Vec<Step>> {
         cargo_step(&FILTER_UNIT_TESTS),
         cargo_step(&["test", "--workspace", "--doc"]),
         xtask(&["units"])?,
+        xtask(&["kubernetes"])?,
         xtask(&["count"])?,
         xtask(&["ebpf", "--check", "--if-possible"])?,
     ];
