@@ -26,6 +26,9 @@ pub(crate) struct Demo {
     /// Keep everything running at the end, and print commands to try
     #[arg(long)]
     keep: bool,
+    /// Show this program, instead of the one that is built first
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
 }
 
 impl Demo {
@@ -36,7 +39,7 @@ impl Demo {
     /// Something cannot be built or started, or an answer was not the expected one.
     pub(crate) fn run(&self) -> Result<()> {
         setup::install(&[setup::Task::Demo])?;
-        let binary = build()?;
+        let binary = self.binary.clone().map_or_else(build, Ok)?;
         let environment = Environment::start(&binary)?;
         let mut rows = environment.send_all()?;
         rows.extend(filter::send_all(&binary)?);

@@ -82,11 +82,13 @@ fn waiting(programs: &[Program]) -> Result<Vec<Step>> {
     let named = |name: &str| programs.iter().find(|program| program.is_test(name));
     let others = programs.iter().filter(|program| !is_one_of(program, &[&NAMED[..], &COMPUTING].concat()));
     let mut steps: Vec<Step> = others.map(Program::step).collect();
+    let built = command::target()?.join("debug").display().to_string();
+    // Not a build of its own: it would wait for the lints, and replace the daemon under the tests.
+    steps.push(xtask(&["demo", "--binary", &format!("{built}/hookgate")])?);
     let [Some(filter), Some(system), Some(end_to_end)] = NAMED.map(named) else {
         bail!("a test target is missing; {} are expected", NAMED.join(", "));
     };
     if may_run_as_root("the tests of the pre-filter (XDP, network namespaces)")? {
-        let built = command::target()?.join("debug").display().to_string();
         steps.extend([filter.step(), xtask(&["flood", "--smoke", "--binaries", &built])?]);
     }
     if may_run_as_root("the tests of the installed service (containers with systemd)")? {
