@@ -35,6 +35,7 @@ pub(crate) enum End {
 pub(crate) struct TlsClient {
     config: Arc<ClientConfig>,
     port: u16,
+    server_name: &'static str,
 }
 
 impl TlsClient {
@@ -74,7 +75,7 @@ impl TlsClient {
             }
             None => config.with_no_client_auth(),
         };
-        Ok(Self { config: Arc::new(config), port })
+        Ok(Self { config: Arc::new(config), port, server_name: HOST })
     }
 
     /// The same, which offers these protocols by ALPN.
@@ -82,6 +83,11 @@ impl TlsClient {
         let config = Arc::make_mut(&mut self.config);
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         self
+    }
+
+    /// The same for another server name than [`HOST`].
+    pub(crate) fn at(self, server_name: &'static str) -> Self {
+        Self { server_name, ..self }
     }
 
     /// Connects, and completes the handshake.
@@ -109,7 +115,7 @@ impl TlsClient {
 
     /// The client's side of a handshake that has not begun.
     pub(crate) fn connection(&self) -> Result<ClientConnection> {
-        Ok(ClientConnection::new(Arc::clone(&self.config), ServerName::try_from(HOST)?)?)
+        Ok(ClientConnection::new(Arc::clone(&self.config), ServerName::try_from(self.server_name)?)?)
     }
 
     /// Completes the handshake on `stream`.

@@ -2,7 +2,7 @@
 
 mod attacks;
 mod ending;
-mod frames;
+pub(crate) mod frames;
 mod requests;
 mod slow;
 
@@ -14,6 +14,6 @@ fn start(limits: &str) -> TestGateway {
 }
 
 /// A configuration with HTTP/2.
-fn with_http2(toml: &str) -> String {
+pub(crate) fn with_http2(toml: &str) -> String {
     toml.replacen("[listen]\n", "[listen]\nhttp2 = true\n", 1)
 }

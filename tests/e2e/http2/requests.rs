@@ -14,6 +14,7 @@ use super::frames::{
 };
 use super::start;
 use crate::environment::{PATH, SOON};
+use crate::request::wildcard;
 use crate::test_gateway::TestGateway;
 use crate::tls_client::TlsClient;
 
@@ -101,20 +102,56 @@ fn requests_of_one_connection_are_at_their_handler_at_the_same_time() {
     gateway.handler().wait_for(50, SOON).unwrap();
 }
 
+/// A whole request to a path of another host than [`HOST`].
+fn request_to(stream: u32, authority: &str, path: &str) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &head_for("POST", path, authority))
+}
+
 #[test]
 fn a_request_for_another_host_is_misdirected_and_the_others_go_on() {
     let gateway = start("");
     let mut peer = Http2::connect(&gateway.client).unwrap();
-    for authority in ["other.example.com", ""] {
-        let other = head_for("POST", PATH, authority);
-        let stream = if authority.is_empty() { 3 } else { 1 };
-        peer.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, &other)).unwrap();
-    }
-    peer.send(request(5)).unwrap();
-    peer.answer(5).unwrap();
-    assert!(gateway.wait_rejections("misdirected", 1.0).unwrap() >= 1.0);
-    assert_eq!(gateway.handler().request_count(), 1);
+    let answer = peer.ask(1, request_to(1, "other.example.com", PATH)).unwrap();
+    assert_eq!(answer.verdict(), (421, "misdirected".to_owned()));
+    assert_eq!(peer.ask(3, request(3)).unwrap().status, 200);
+    assert_eq!(gateway.wait_rejections("misdirected", 1.0).unwrap(), 1.0);
+    // A request without a host is none.
+    peer.send(request_to(5, "", PATH)).unwrap();
+    peer.send(request(7)).unwrap();
+    assert_eq!(peer.answer(7).unwrap().status, 200);
+    assert_eq!(gateway.handler().request_count(), 2);
     assert_eq!(peer.count(GOAWAY), 0);
+}
+
+/// Two names of one certificate, with other providers: a client may send requests for both on one connection (RFC 9113, section 9.1.1).
+#[test]
+fn a_request_for_a_name_of_another_scope_is_misdirected_and_the_others_go_on() {
+    const TENANT: &str = "a.tenants.example.com";
+    const VIP: &str = "vip.tenants.example.com";
+    let configuration = |environment: &_| super::with_http2(&wildcard::configuration(environment));
+    let gateway = TestGateway::with_toml(configuration).unwrap();
+    let pagerduty = gateway.environment.identity(Sender::PagerDuty, Variant::Good).unwrap();
+    let pagerduty = TlsClient::new(gateway.daemon.port(), &gateway.environment.pki, &pagerduty).unwrap();
+    let mut counted = 0.0;
+    let mut check = |client: &TlsClient, (name, path): (&'static str, &str), others: &[(&str, &str)]| {
+        let handled = gateway.handler().request_count();
+        let mut peer = Http2::connect(&client.clone().at(name)).unwrap();
+        assert_eq!(peer.ask(1, request_to(1, name, path)).unwrap().status, 200, "{name}");
+        for (stream, (other, path)) in (3..).step_by(2).zip(others) {
+            let answer = peer.ask(stream, request_to(stream, other, path)).unwrap();
+            assert_eq!(answer.verdict(), (421, "misdirected".to_owned()), "{other}{path} at {name}");
+            counted += 1.0;
+            assert_eq!(gateway.wait_rejections("misdirected", counted).unwrap(), counted, "{other}{path} at {name}");
+        }
+        assert_eq!(peer.ask(99, request_to(99, name, path)).unwrap().status, 200, "{name}");
+        assert_eq!(peer.count(GOAWAY), 0, "{name}");
+        assert_eq!(gateway.handler().request_count(), handled + 2, "{name}");
+    };
+    // The certificate is admitted at the other name for a path that both share, and not for the other.
+    check(&gateway.client, (TENANT, "/all"), &[(VIP, "/own"), (VIP, "/shared/a"), (HOST, "/percolate")]);
+    // It is not admitted at the other name at all.
+    check(&pagerduty, (VIP, "/own"), &[(TENANT, "/all"), (TENANT, "/own"), (HOST, "/pagerduty")]);
+    assert_eq!(gateway.daemon.metric("hookgate_rejections_total", &[]).unwrap(), counted);
 }
 
 #[test]

@@ -8,4 +8,4 @@ mod public;
 mod route_bounds;
 mod routing;
 mod strip_prefix;
-mod wildcard;
+pub(crate) mod wildcard;

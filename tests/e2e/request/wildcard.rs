@@ -9,7 +9,7 @@ use crate::problem::assert_problem;
 use crate::test_gateway::TestGateway;
 
 /// Percolate at every name below `tenants.example.com`, and PagerDuty at one of them beside it.
-fn configuration(environment: &Environment) -> String {
+pub(crate) fn configuration(environment: &Environment) -> String {
     let server = environment.pki.server("tenants", &[HOST, "*.tenants.example.com"], KeyKind::P256).unwrap();
     let handler = handler_socket(&environment.events);
     let route = |host: &str, path: &str, provider: &str| {
