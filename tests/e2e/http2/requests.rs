@@ -172,6 +172,12 @@ fn a_head_beyond_the_limits_is_refused_and_counted() {
     assert_eq!(gateway.wait_rejections("head_too_large", 2.0).unwrap(), 2.0, "too many bytes");
     send(7, &field("x-long", &"x".repeat(7000)));
     assert_eq!(gateway.handler().request_count(), 2);
+    let long = [head(), field("x-long", &"x".repeat(10_000))].concat();
+    let many =
+        |from: u32| (from..).step_by(2).take(40).map(|stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &long));
+    peer.send(many(9).collect::<Vec<_>>().concat()).unwrap();
+    assert_eq!(peer.ask(89, request(89)).unwrap().status, 200, "they end no connection");
+    assert_eq!(gateway.wait_rejections("head_too_large", 42.0).unwrap(), 42.0, "many at once");
     assert_eq!(gateway.rejections("malformed_request").unwrap(), 0.0, "the reset after an answer of h2 is none");
 }
 

@@ -206,6 +206,10 @@ impl<F: Future<Output = Ended>> Serving<F> {
 
     fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let stream = respond.stream_id().as_u32();
+        if self.link.breach(stream).is_some() {
+            // It was reset before it could begin, and is counted.
+            return;
+        }
         let of_all = &self.link.connection;
         let connection = of_all.stream(of_all.server.context.sweep.watch_task(Timer::unbounded()));
         self.link.open.borrow_mut().push(stream);

@@ -65,7 +65,12 @@ pub(super) async fn serve(begun: Begun) -> Ended {
         })
         .await
     };
-    let Some(response) = response else { return Ended { stream, is_answered: false } };
+    let Some(response) = response else {
+        if let Some(refusal) = link.breach(stream) {
+            connection.refused(refusal);
+        }
+        return Ended { stream, is_answered: false };
+    };
     let sent = send(&link, &connection, response, respond).await;
     Ended { stream, is_answered: sent.is_ok() }
 }
@@ -94,7 +99,12 @@ async fn send(
     }
     let outcome = pipe(link, connection, body.as_mut(), &mut stream).await;
     match &outcome {
-        Ok(()) | Err(Broken::Reset) => {}
+        Ok(()) => {}
+        Err(Broken::Reset) => {
+            if let Some(refusal) = link.breach(stream.stream_id().as_u32()) {
+                connection.cut(refusal);
+            }
+        }
         Err(Broken::Cut) => stream.send_reset(Reason::INTERNAL_ERROR),
         Err(Broken::Overdue) => {
             let detail = "The peer made room for fewer than 256 bytes a second of the answer for response_timeout_ms; the stream was reset.";

@@ -13,6 +13,7 @@ use h2::Reason;
 use hyper::rt::Write;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::STREAMS;
 use super::frames::{Allowance, Frame, Frames};
 use crate::http::connection::Connection;
 use crate::tls::stream::TlsStream;
@@ -27,8 +28,10 @@ pub(super) struct Link {
     pub(super) allowance: RefCell<Allowance>,
     /// Streams whose requests are being answered.
     pub(super) open: RefCell<Vec<u32>>,
-    /// The stream of the last head that h2 refused by itself, which it resets, too.
-    refused: Cell<u32>,
+    /// Streams of heads that h2 refused by itself, and that it will reset, too.
+    refused: RefCell<Vec<u32>>,
+    /// Streams that h2 has reset because they broke the rules: [`super::RESET_BY_US`] at most.
+    broken: RefCell<Vec<(u32, Reason)>>,
     /// Something was written since the last flush.
     unflushed: Cell<bool>,
     /// The kernel takes nothing more.
@@ -61,7 +64,8 @@ impl Link {
             sent: RefCell::new(Frames::of_server()),
             allowance: RefCell::new(Allowance::new(connection.exchange.coarse())),
             open: RefCell::default(),
-            refused: Cell::new(0),
+            refused: RefCell::default(),
+            broken: RefCell::default(),
             unflushed: Cell::new(false),
             blocked: Cell::new(false),
             flooded: Cell::new(false),
@@ -119,6 +123,14 @@ impl Link {
         self.flush.take().into_iter().for_each(Waker::wake);
     }
 
+    /// Why `stream` was reset, if that was because it broke the rules.
+    pub(super) fn breach(&self, stream: u32) -> Option<Refusal> {
+        let broken = self.broken.borrow();
+        let (_, reason) = broken.iter().find(|(broken, _)| *broken == stream)?;
+        let detail = format!("The stream broke the rules of HTTP/2, and was reset: {reason}.");
+        Some(Refusal::new(Reject::MalformedRequest, detail))
+    }
+
     fn note_received(&self, bytes: &[u8]) {
         let now = self.connection.exchange.coarse();
         let mut allowance = self.allowance.borrow_mut();
@@ -132,38 +144,49 @@ impl Link {
     fn note_sent(&self, bytes: &[u8]) {
         self.sent.borrow_mut().read(bytes, |frame| match frame {
             Frame::Data => self.allowance.borrow_mut().sent(),
-            Frame::Head { stream, is_bare: true } => {
-                self.refused.set(stream);
-                let limits = self.connection.standing.borrow().snapshot.limits;
-                let detail =
-                    format!("The request head is longer than {} bytes (max_head_bytes).", limits.max_head_bytes);
-                self.refuse(Reject::HeadTooLarge, &detail);
-            }
-            // A request that is being answered fails by itself, and says so.
-            Frame::Reset { stream, code } if stream != self.refused.get() && !self.open.borrow().contains(&stream) => {
-                self.note_reset(code.into());
-            }
-            Frame::Reset { .. } | Frame::Head { .. } | Frame::Other => {}
+            Frame::Head { stream, is_bare: true } => self.note_refused_head(stream),
+            Frame::Reset { stream, code } => self.note_reset(stream, code.into()),
+            Frame::Head { .. } | Frame::Other => {}
         });
     }
 
-    /// h2 resets a stream that it did not hand over.
-    fn note_reset(&self, reason: Reason) {
-        match reason {
+    fn note_refused_head(&self, stream: u32) {
+        let mut refused = self.refused.borrow_mut();
+        if refused.len() >= STREAMS as usize {
+            refused.remove(0);
+        }
+        refused.push(stream);
+        let limits = self.connection.standing.borrow().snapshot.limits;
+        let detail = format!("The request head is longer than {} bytes (max_head_bytes).", limits.max_head_bytes);
+        self.refuse(&Refusal::new(Reject::HeadTooLarge, detail));
+    }
+
+    /// A reset is on its way to the peer. If its stream did not begin, nothing else counts it.
+    fn note_reset(&self, stream: u32, reason: Reason) {
+        let mut refused = self.refused.borrow_mut();
+        if let Some(index) = refused.iter().position(|refused| *refused == stream) {
+            refused.swap_remove(index);
+            return;
+        }
+        let is_open = self.open.borrow().contains(&stream);
+        let refusal = match reason {
             Reason::REFUSED_STREAM => {
                 let detail = "The peer opened more streams at once than SETTINGS_MAX_CONCURRENT_STREAMS says; this one was reset, and can be tried again.";
-                self.refuse(Reject::StreamLimit, detail);
+                Some(Refusal::new(Reject::StreamLimit, detail))
             }
             Reason::PROTOCOL_ERROR | Reason::FLOW_CONTROL_ERROR | Reason::FRAME_SIZE_ERROR => {
-                let detail = format!("The stream broke the rules of HTTP/2, and was reset: {reason}.");
-                self.refuse(Reject::MalformedRequest, &detail);
+                self.broken.borrow_mut().push((stream, reason));
+                self.breach(stream)
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some(refusal) = refusal.filter(|_| !is_open) {
+            self.refuse(&refusal);
         }
     }
 
-    fn refuse(&self, reject: Reject, detail: &str) {
-        self.connection.refused_without_request(&Refusal::new(reject, detail), None);
+    fn refuse(&self, refusal: &Refusal) {
+        self.connection.refused_without_request(refusal, None);
     }
 }
 
