@@ -9,7 +9,7 @@ use hookgate_testkit::pki::{Sender, Variant};
 use hookgate_testkit::process;
 
 use super::frames::{
-    END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, NO_ERROR, REFUSED_STREAM, RST_STREAM, field, frame, head,
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, NO_ERROR, REFUSED_STREAM, RST_STREAM, field, frame, head,
     head_for, open, request,
 };
 use super::start;
@@ -208,6 +208,21 @@ fn a_body_beyond_its_limit_is_refused_and_the_others_go_on() {
     peer.send([open(3), frame(0, END_STREAM, 3, &[b'x'; 1000])].concat()).unwrap();
     peer.answer(3).unwrap();
     assert_eq!((gateway.handler().request_count(), peer.count(GOAWAY)), (1, 0));
+}
+
+/// What a body is counted against does not depend on how its sender cuts it.
+#[test]
+fn a_body_in_many_small_parts_is_read() {
+    let gateway = start("");
+    let mut peer = Http2::connect(&gateway.client).unwrap();
+    for (stream, length) in (1..).step_by(2).zip([1, 16, 50, 100, 200]) {
+        let parts = frame(DATA, 0, stream, &vec![b'x'; length]).repeat(40_000 / length);
+        let body = [open(stream), parts, frame(DATA, END_STREAM, stream, b"")].concat();
+        assert_eq!(peer.ask(stream, body).unwrap().status, 200, "parts of {length} bytes");
+        let seen = gateway.handler().requests().pop().unwrap();
+        assert_eq!(seen.body.len(), 40_000 / length * length, "parts of {length} bytes");
+    }
+    assert_eq!(peer.count(GOAWAY), 0);
 }
 
 #[test]

@@ -72,29 +72,31 @@ impl Frames {
         self.continues || self.is_head && self.payload > 0
     }
 
-    /// Reads `bytes`, and tells `found` of each frame as soon as it is known.
-    pub(super) fn read(&mut self, mut bytes: &[u8], mut found: impl FnMut(Frame)) {
+    /// Reads `bytes`, and asks `goes_on` after the head of each frame. Returns how many bytes were read.
+    pub(super) fn read(&mut self, bytes: &[u8], mut goes_on: impl FnMut(Frame) -> bool) -> usize {
         let preface = self.preface.min(bytes.len());
         self.preface -= preface;
-        bytes = &bytes[preface..];
-        while !bytes.is_empty() {
+        let mut rest = &bytes[preface..];
+        while !rest.is_empty() {
             if self.payload > 0 {
-                let count = self.payload.min(bytes.len());
+                let count = self.payload.min(rest.len());
                 self.payload -= count;
-                bytes = &bytes[count..];
+                rest = &rest[count..];
                 continue;
             }
             let wanted = if self.have >= HEAD { HEAD + CODE } else { HEAD };
-            let count = (wanted - self.have).min(bytes.len());
-            self.head[self.have..self.have + count].copy_from_slice(&bytes[..count]);
+            let count = (wanted - self.have).min(rest.len());
+            self.head[self.have..self.have + count].copy_from_slice(&rest[..count]);
             self.have += count;
-            bytes = &bytes[count..];
+            rest = &rest[count..];
             if self.have == wanted
                 && let Some(frame) = self.complete()
+                && !goes_on(frame)
             {
-                found(frame);
+                break;
             }
         }
+        bytes.len() - rest.len()
     }
 
     /// The frame of a complete head; `None` if its code is still to come.
@@ -210,7 +212,13 @@ mod tests {
         .concat();
         for size in [1, 2, 3, 9, 13, bytes.len()] {
             let (mut frames, mut found) = (Frames::of_client(), Vec::new());
-            bytes.chunks(size).for_each(|chunk| frames.read(chunk, |frame| found.push(frame)));
+            for chunk in bytes.chunks(size) {
+                let mut note = |frame| {
+                    found.push(frame);
+                    true
+                };
+                assert_eq!(frames.read(chunk, &mut note), chunk.len());
+            }
             let reset = Frame::Reset { stream: 1, code: 8 };
             let head = |is_bare| Frame::Head { stream: 1, is_bare };
             let expected = [Frame::Other, head(false), Frame::Data, reset, Frame::Other, Frame::Other, head(true)];
@@ -220,10 +228,26 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_the_head_of_a_frame_can_be_left_for_later() {
+        let bytes = [frame(6, 0, &[0; 8]), frame(DATA, 0, &[1; 20]), frame(6, 0, &[0; 8])].concat();
+        let (mut frames, mut found) = (Frames::of_server(), Vec::new());
+        let mut read = |bytes| {
+            frames.read(bytes, |frame| {
+                found.push(frame);
+                frame != Frame::Data
+            })
+        };
+        let first = read(&bytes);
+        assert_eq!(first, 17 + HEAD);
+        assert_eq!(read(&bytes[first..]), bytes.len() - first);
+        assert_eq!(found, [Frame::Other, Frame::Data, Frame::Other]);
+    }
+
+    #[test]
     fn a_head_is_on_its_way_until_the_frame_that_ends_it_is_complete() {
         let mut frames = Frames::of_server();
         let check = |frames: &mut Frames, bytes: &[u8], expected| {
-            frames.read(bytes, |_| ());
+            frames.read(bytes, |_| true);
             assert_eq!(frames.is_in_head(), expected, "{bytes:?}");
         };
         check(&mut frames, &frame(HEADERS, 0, &[]), true);

@@ -43,6 +43,11 @@ const WINDOW: u32 = 65_535;
 /// As [`WINDOW`], for one stream of a stranger.
 const STRANGER_WINDOW: u32 = 16 * 1024;
 
+/// Bytes that the parts of bodies that no request reads may take beside what is in them, over the life of a connection, as h2 counts it: 256 for each,
+/// less its content. So a peer may send a thousand small ones after the answer. Those that a request reads count until it does, which [`transport`] sees
+/// to: a sender that writes a body line by line is no attacker.
+const PARTS_BUDGET: usize = 256 * 1024;
+
 /// Bytes of one answer that h2 has while the kernel takes none: one frame.
 const SEND_BUFFER: usize = 16 * 1024;
 
@@ -82,6 +87,7 @@ fn builder(limits: &Limits, is_stranger: bool) -> Builder {
         .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
         .initial_window_size(if is_stranger { STRANGER_WINDOW } else { WINDOW })
         .initial_connection_window_size(WINDOW)
+        .data_frame_budget(PARTS_BUDGET)
         .max_send_buffer_size(SEND_BUFFER)
         .max_local_error_reset_streams(Some(RESET_BY_US))
         .max_pending_accept_reset_streams(RESET_EARLY)
@@ -156,6 +162,7 @@ impl<F: Future<Output = Ended>> Serving<F> {
         loop {
             // What streams send is written by the poll of the connection, which therefore comes last.
             self.poll_streams(context);
+            self.link.go_on_reading();
             if self.link.leaving().is_some() && self.said == Said::Nothing {
                 self.h2.graceful_shutdown();
                 self.said = Said::Leaving;
@@ -170,6 +177,10 @@ impl<F: Future<Output = Ended>> Serving<F> {
             self.said = Said::Ending;
         }
         self.set_phase();
+        if self.link.is_paused() {
+            // Other connections have their turn before.
+            context.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 

@@ -19,6 +19,9 @@ use crate::http::connection::Connection;
 use crate::tls::stream::TlsStream;
 use hookgate_core::reject::{Refusal, Reject};
 
+/// Parts of bodies that h2 gets before streams read theirs. It keeps some 256 bytes for each, and this memory as long as the connection.
+const PARTS_AT_ONCE: u32 = 100;
+
 /// What the loop of a connection, its streams and its transport share.
 pub(super) struct Link {
     pub(super) connection: Rc<Connection>,
@@ -32,6 +35,8 @@ pub(super) struct Link {
     refused: RefCell<Vec<u32>>,
     /// Streams that h2 has reset because they broke the rules: [`super::RESET_BY_US`] at most.
     broken: RefCell<Vec<(u32, Reason)>>,
+    /// Parts of bodies that h2 got since the streams read theirs.
+    parts: Cell<u32>,
     /// Something was written since the last flush.
     unflushed: Cell<bool>,
     /// The kernel takes nothing more.
@@ -66,6 +71,7 @@ impl Link {
             open: RefCell::default(),
             refused: RefCell::default(),
             broken: RefCell::default(),
+            parts: Cell::new(0),
             unflushed: Cell::new(false),
             blocked: Cell::new(false),
             flooded: Cell::new(false),
@@ -131,22 +137,36 @@ impl Link {
         Some(Refusal::new(Reject::MalformedRequest, detail))
     }
 
-    fn note_received(&self, bytes: &[u8]) {
+    /// The streams have read what has come of their bodies.
+    pub(super) fn go_on_reading(&self) {
+        self.parts.set(0);
+    }
+
+    /// Whether nothing more is read before the streams have read what has come of their bodies.
+    pub(super) fn is_paused(&self) -> bool {
+        self.parts.get() >= PARTS_AT_ONCE
+    }
+
+    /// Notes what the peer sends. Returns how many of these bytes h2 gets now.
+    fn note_received(&self, bytes: &[u8]) -> usize {
         let now = self.connection.exchange.coarse();
         let mut allowance = self.allowance.borrow_mut();
         self.received.borrow_mut().read(bytes, |frame| {
-            if !allowance.take(frame, now) {
-                self.flooded.set(true);
-            }
-        });
+            self.flooded.set(!allowance.take(frame, now));
+            self.parts.set(self.parts.get() + u32::from(frame == Frame::Data));
+            !self.is_flooded() && !self.is_paused()
+        })
     }
 
     fn note_sent(&self, bytes: &[u8]) {
-        self.sent.borrow_mut().read(bytes, |frame| match frame {
-            Frame::Data => self.allowance.borrow_mut().sent(),
-            Frame::Head { stream, is_bare: true } => self.note_refused_head(stream),
-            Frame::Reset { stream, code } => self.note_reset(stream, code.into()),
-            Frame::Head { .. } | Frame::Other => {}
+        self.sent.borrow_mut().read(bytes, |frame| {
+            match frame {
+                Frame::Data => self.allowance.borrow_mut().sent(),
+                Frame::Head { stream, is_bare: true } => self.note_refused_head(stream),
+                Frame::Reset { stream, code } => self.note_reset(stream, code.into()),
+                Frame::Head { .. } | Frame::Other => {}
+            }
+            true
         });
     }
 
@@ -196,7 +216,7 @@ pub(super) struct Transport(pub(super) Rc<Link>);
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let link = &*self.0;
-        if link.flooded.get() || link.ended.get() {
+        if link.is_flooded() || link.is_ended() || link.is_paused() {
             return Poll::Pending;
         }
         let exchange = &link.connection.exchange;
@@ -206,7 +226,8 @@ impl AsyncRead for Transport {
         }
         let before = buffer.filled().len();
         ready!(stream.poll_take(context, |plaintext| {
-            let count = plaintext.len().min(buffer.remaining());
+            let most = plaintext.len().min(buffer.remaining());
+            let count = link.note_received(&plaintext[..most]);
             buffer.put_slice(&plaintext[..count]);
             count
         }))?;
@@ -219,7 +240,6 @@ impl AsyncRead for Transport {
             return Poll::Ready(Ok(()));
         }
         exchange.count(stream.bytes_read());
-        link.note_received(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
