@@ -2,6 +2,7 @@
 //!
 //! Owns the set-up, and the few questions that many tests ask. Must not judge: tests do.
 
+use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -133,6 +134,15 @@ impl TestGateway {
     pub(crate) fn wait_no_connection(&self) -> Result<()> {
         let active = || self.daemon.metric("hookgate_connections_active", &[]).is_ok_and(|active| active == 0.0);
         wait_until("the end of all connections", SOON, active)
+    }
+
+    /// Seconds of CPU that the daemon has used (proc(5), /proc/pid/stat: utime and stime).
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.daemon.process_id()))?;
+        let fields: Vec<_> = stat.rsplit_once(')').context("no name of a program")?.1.split_whitespace().collect();
+        let ticks = fields.get(11..13).context("too few fields")?.iter().map(|field| field.parse::<f64>());
+        // USER_HZ is 100 on every architecture that Linux has today.
+        Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
     }
 
     /// Fails unless a handler answers a request with a good certificate, as it must after every refusal.

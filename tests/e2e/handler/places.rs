@@ -1,6 +1,5 @@
 //! The places of a handler: counted over all workers, given in order, and cheap to wait for.
 
-use std::fs;
 use std::os::unix::net::UnixListener;
 use std::thread::sleep;
 use std::time::Duration;
@@ -49,20 +48,11 @@ fn requests_wait_for_a_place_that_another_worker_has() {
     assert_eq!(gateway.daemon.metric("hookgate_handler_requests_in_flight", &[]).unwrap(), 0.0);
 }
 
-/// Seconds of CPU that the daemon has used (proc(5), /proc/pid/stat: utime and stime).
-fn cpu_seconds(gateway: &TestGateway) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", gateway.daemon.process_id())).unwrap();
-    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: f64 = [fields[11], fields[12]].map(|field| field.parse::<f64>().unwrap()).iter().sum();
-    // USER_HZ is 100 on every architecture that Linux has today.
-    ticks / 100.0
-}
-
 /// The daemon has nothing to do.
 fn check_cheap(gateway: &TestGateway) {
-    let before = cpu_seconds(gateway);
+    let before = gateway.cpu_seconds().unwrap();
     sleep(Duration::from_secs(2));
-    let used = cpu_seconds(gateway) - before;
+    let used = gateway.cpu_seconds().unwrap() - before;
     println!("{used} s of CPU in 2 s");
     assert!(used < 0.2, "{used} s of CPU in 2 s");
 }
