@@ -3,6 +3,7 @@
 //! Owns [`ProofGateway`], which the tests of all proofs share.
 
 mod combination;
+mod http2;
 mod issuer;
 mod kept;
 mod keys;

@@ -15,15 +15,15 @@ use crate::tls_client::TlsClient;
 /// The host of the sender without a certificate alone.
 const OWN_HOST: &str = "github.example.com";
 
-const SECRET: &str = "a secret of the sender without a certificate";
+pub(super) const SECRET: &str = "a secret of the sender without a certificate";
 
-const BODY: &[u8] = b"{\"action\":\"opened\"}";
+pub(super) const BODY: &[u8] = b"{\"action\":\"opened\"}";
 
-const SIGNATURE: &str = "x-hub-signature-256";
+pub(super) const SIGNATURE: &str = "x-hub-signature-256";
 
 /// The sections of a provider without certificates that signs with `secret`, on a host of its own and on [`HOST`], where `/both` admits
 /// Percolate too.
-fn sections(environment: &Environment, secret: &str) -> String {
+pub(super) fn sections(environment: &Environment, secret: &str) -> String {
     let secret = secret_file(environment, &format!("{secret}.secret"), secret);
     let handler = handler_socket(&environment.events);
     let route = |host: &str, path: &str, providers: &str| {
@@ -52,7 +52,7 @@ fn gateway(on_failure: &str, limits: &str) -> TestGateway {
     .unwrap()
 }
 
-fn signature(body: &[u8]) -> String {
+pub(super) fn signature(body: &[u8]) -> String {
     format!("sha256={}", hmac_hex(SECRET, body))
 }
 

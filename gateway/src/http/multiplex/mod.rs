@@ -33,14 +33,15 @@ use hookgate_io::sweep::{Deadline, Timer};
 /// Requests of an admitted peer at a time: the least that RFC 9113, section 6.5.2, recommends, and what clients assume before they are told.
 const STREAMS: u32 = 100;
 
-/// As [`STREAMS`], of a stranger: as many as on a connection of HTTP/1.
+/// As [`STREAMS`], of a stranger: as many as on a connection of HTTP/1. It stays so when a request has proven the peer: h2 announces this number only
+/// once.
 const STRANGER_STREAMS: u32 = 1;
 
 /// Bytes of bodies that a peer may send before they are read, of one stream and of all: what a connection of HTTP/2 has at first, and cannot have less of
 /// (RFC 9113, section 6.9.2). Bodies are read as they arrive, and count as those of HTTP/1 then.
 const WINDOW: u32 = 65_535;
 
-/// As [`WINDOW`], for one stream of a stranger.
+/// As [`WINDOW`], for one stream of a stranger, once it has acknowledged the settings and until a request has proven it.
 const STRANGER_WINDOW: u32 = 16 * 1024;
 
 /// Bytes that the parts of bodies that no request reads may take beside what is in them, over the life of a connection, as h2 counts it: 256 for each,
@@ -109,6 +110,7 @@ async fn serve_streams(builder: &Builder, link: &Rc<Link>) -> Finish {
     let mut serving = Serving {
         h2,
         link: Rc::clone(link),
+        is_narrow: link.connection.exchange.is_stranger(),
         begin: stream::serve,
         streams: FuturesUnordered::new(),
         open: Vec::new(),
@@ -135,6 +137,8 @@ enum Said {
 struct Serving<F> {
     h2: server::Connection<Transport, Bytes>,
     link: Rc<Link>,
+    /// Streams have the window of a stranger.
+    is_narrow: bool,
     begin: fn(Begun) -> F,
     streams: FuturesUnordered<F>,
     /// What the requests that are being answered see of the connection, with the numbers of their streams.
@@ -222,6 +226,10 @@ impl<F: Future<Output = Ended>> Serving<F> {
             return;
         }
         let of_all = &self.link.connection;
+        // Most peers send one request, for which no other window is worth a frame. It fails before the peer has acknowledged the last settings.
+        if self.is_narrow && of_all.exchange.is_proven() {
+            self.is_narrow = self.h2.set_initial_window_size(WINDOW).is_err();
+        }
         let connection = of_all.stream(of_all.server.context.sweep.watch_task(Timer::unbounded()));
         self.link.open.borrow_mut().push(stream);
         self.open.push((stream, Rc::clone(&connection)));
