@@ -4,6 +4,7 @@ mod attacks;
 mod ending;
 pub(crate) mod frames;
 mod requests;
+mod routes;
 mod slow;
 
 use crate::test_gateway::TestGateway;
