@@ -211,6 +211,9 @@ fn streams_beyond_the_bound_are_refused_and_too_many_of_them_end_the_connection(
     assert!(refused <= RESETS as f64, "{refused}");
 }
 
+/// What a peer does to a stream, in words and as frames.
+type Way<'w> = (&'w str, &'w dyn Fn(u32) -> Vec<u8>);
+
 /// MadeYouReset (CVE-2025-8671): the peer breaks a rule on a stream, so that the server resets it, while its request goes on.
 #[test]
 fn streams_that_a_peer_has_the_daemon_reset_are_bounded() {
@@ -219,7 +222,7 @@ fn streams_that_a_peer_has_the_daemon_reset_are_bounded() {
         let head = [head(), field("content-length", "1")].concat();
         frame(HEADERS, END_HEADERS, stream, &head)
     };
-    let ways: [(&str, &dyn Fn(u32) -> Vec<u8>); 5] = [
+    let ways: [Way<'_>; 5] = [
         ("a window beyond the largest", &|stream| [request(stream), credit(stream, LARGEST_WINDOW)].concat()),
         ("a stream that depends on itself", &|stream| {
             let itself = [&stream.to_be_bytes()[..], &[16]].concat();
