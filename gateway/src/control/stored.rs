@@ -1,6 +1,7 @@
 //! `hookgate deliveries`: the stored deliveries of durable routes, as the running daemon has them.
 //!
-//! Owns the output and the exit codes; `progress` is what a terminal shows meanwhile. Asks the daemon over the control socket; must not open the database, which the daemon alone writes.
+//! Owns the output and the exit codes; `progress` is what a terminal shows meanwhile. Asks the daemon over the control socket; must not open the
+//! database, which the daemon alone writes.
 
 mod progress;
 
