@@ -111,8 +111,13 @@ fn ten_thousand_connections_leak_nothing() {
         connect(&gateway, CONNECTIONS);
         sizes.push(resident());
     }
-    let after = footprint(&gateway);
-    assert!(after.descriptors <= before.descriptors && after.threads <= before.threads, "{before:?}, then {after:?}");
+    let mut after = footprint(&gateway);
+    // The connection of a scrape may end late on a busy host; what leaks stays.
+    let is_as_before = wait_until("no more descriptors and threads than before", SOON, || {
+        after = footprint(&gateway);
+        after.descriptors <= before.descriptors && after.threads <= before.threads
+    });
+    assert!(is_as_before.is_ok(), "{before:?}, then {after:?}");
     let mut growths: Vec<i64> = sizes.windows(2).map(|pair| pair[1] - pair[0]).collect();
     growths.sort_unstable();
     assert!(growths[ROUNDS / 2] <= GROWTH_MAX, "resident bytes after each round: {sizes:?}");
