@@ -2,6 +2,9 @@
 //!
 //! Owns the order. Must not decide: the stages do.
 
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,25 +31,44 @@ use crate::strangers::{self, Stranger};
 use crate::tls::stream::{HandshakeError, Hello, TlsStream};
 use crate::tls::turn_away::without_header;
 
+/// What a connection does after its handshake.
+type Serving = Pin<Box<dyn Future<Output = ()>>>;
+
 /// Takes an accepted connection all the way. The slot is held until the end.
 pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
-    let context = server.context();
     let Arrival { slot: _slot, stranger, address, descriptor } = arrival;
+    // Each part is on the heap, so that a connection at rest keeps the memory of its protocol alone, and none of its handshake.
+    let serving = Box::pin(begin(server, stranger, address, descriptor)).await;
+    if let Some(serving) = serving {
+        serving.await;
+    }
+}
+
+/// Makes the handshake. `None` if the connection is at its end with it.
+async fn begin(
+    server: Rc<Server>,
+    stranger: Stranger,
+    address: SocketAddr,
+    descriptor: Rc<OwnedFd>,
+) -> Option<Serving> {
+    let context = server.context();
     let mut socket = match Socket::new(context.backend(), descriptor) {
         Ok(socket) => socket,
         Err(error) => {
             let cause = Cause::Gateway.label();
             tracing::warn!(peer = %address, %error, cause, "accepted connection cannot be registered");
-            return;
+            return None;
         }
     };
     socket.forbid_large_receives();
     let snapshot = context.snapshot();
     let deadline = context.sweep.watch(socket.descriptor(), Timer::closing(snapshot.limits.handshake_timeout));
     let mut caller = Caller { origin: Origin::direct(address), server_name: None, began: Instant::now() };
-    // On the heap, so that its memory is freed after the handshake.
-    match Box::pin(handshake(context, &snapshot, socket, &stranger, &mut caller)).await {
-        Ok(None) => stranger.failed(context.sweep.coarse()),
+    match handshake(context, &snapshot, socket, &stranger, &mut caller).await {
+        Ok(None) => {
+            stranger.failed(context.sweep.coarse());
+            None
+        }
         Ok(Some(Shaken { mut stream, tls, verdict, request })) => {
             let is_judged_by_request = verdict.is_err() && request.admits_without();
             let stranger = if verdict.is_ok() {
@@ -67,15 +89,16 @@ pub(super) async fn receive(server: Rc<Server>, arrival: Arrival) {
             };
             let Caller { origin, server_name, .. } = caller;
             let peer = Peer { origin, server_name, tls, snapshot, verdict, stranger, is_judged_by_request };
-            if stream.is_http2() {
-                multiplex::serve(Rc::clone(&server), stream, peer, deadline).await;
-            } else {
-                serve(Rc::clone(&server), stream, peer, deadline).await;
-            }
+            let server = Rc::clone(&server);
+            Some(match stream.is_http2() {
+                true => Box::pin(multiplex::serve(server, stream, peer, deadline)),
+                false => Box::pin(serve(server, stream, peer, deadline)),
+            })
         }
         Err(error) => {
             stranger.failed(context.sweep.coarse());
             failed(context, &snapshot, &caller, &error, &deadline);
+            None
         }
     }
 }
