@@ -117,7 +117,7 @@ pub(crate) fn measure(environment: &mut Environment, program: &Program, stored_a
         StoredAt::Fleet => Some(Nats::start(&environment.directory().join(format!("nats-{}", metrics.port())))?),
     };
     let fleet = nats.as_ref().map(|nats| {
-        format!("\n[fleet]\nnats = [\"nats://127.0.0.1:{}\"]\nreplicas = 1\nmax_bytes = 4294967296", nats.port)
+        format!("\n[fleet]\nnats = [\"nats://127.0.0.1:{}\"]\nreplicas = 1\nmax_bytes = 536870912", nats.port)
     });
     let fleet = fleet.unwrap_or_default();
     // The first value of a name is used.

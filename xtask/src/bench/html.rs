@@ -48,7 +48,7 @@ fn write(page: &mut String, report: &Report) -> fmt::Result {
     )?;
     write!(page, "Load average {} before, {} after.</p>", machine.load_before, machine.load_after)?;
     write!(page, "<p>Bars are medians of the rounds, whiskers the lowest and the highest round. Shorter is better. ")?;
-    write!(page, "The grey line is the floor: the cryptography of ring, and a proxy without TLS and HTTP.</p>")?;
+    write!(page, "The grey line is the floor: the cryptography of aws-lc, and a proxy without TLS and HTTP.</p>")?;
     summary(page, report)?;
     for row in &report.rows {
         section(page, report, row)?;

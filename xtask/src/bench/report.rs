@@ -280,7 +280,7 @@ impl Report {
         let Floor { x25519_generate, x25519_agree, p256_sign, p256_verify, .. } = self.floor;
         writeln!(
             text,
-            "  ring, µs: X25519 key {:.1}, agreement {:.1}; P-256 signature {:.1}, verification {:.1}",
+            "  aws-lc, µs: X25519 key {:.1}, agreement {:.1}; P-256 signature {:.1}, verification {:.1}",
             x25519_generate / 1e3,
             x25519_agree / 1e3,
             p256_sign / 1e3,
