@@ -166,6 +166,11 @@ impl Authority {
         lock(&self.shared.faults).clear();
     }
 
+    /// Breaks nothing any more but this.
+    pub(super) fn mend_others(&self, path: &str) {
+        lock(&self.shared.faults).retain(|kept, _| *kept == path);
+    }
+
     /// How many requests came with a path that begins so.
     pub(super) fn requests(&self, path: &str) -> usize {
         self.payloads(path).len()

@@ -271,16 +271,17 @@ fn each_step_can_fail_and_the_certificate_in_use_stays() {
         ),
     ];
     for (step, path, fault, words) in steps {
-        authority.mend();
+        // Never without a fault: an attempt of its own may be on its way.
         authority.set(path, fault);
+        authority.mend_others(path);
         fails(&asking, step, words, &used);
     }
-    authority.mend();
     authority.resolve(DOMAIN, nowhere());
     fails(&asking, "challenge", "could not verify acme.example.com: unauthorized: Failed to connect", &used);
-    authority.resolve(DOMAIN, authority.address);
-    let orders = authority.requests(NEW_ORDER);
     let room = prlimit(process, Resource::Fsize, Rlimit { current: Some(0), maximum: None }).unwrap();
+    authority.resolve(DOMAIN, authority.address);
+    authority.mend();
+    let orders = authority.requests(NEW_ORDER);
     fails(&asking, "state", "cannot write", &used);
     assert_eq!(authority.requests(NEW_ORDER), orders, "without a place for it, nothing is asked for");
     prlimit(process, Resource::Fsize, room).unwrap();
