@@ -176,6 +176,12 @@ impl Environment {
         self.wait_metric("hookgate_config_generation", &[], generation + 1.0);
     }
 
+    /// Waits until the service has a main process, and returns its id in the container. Between two starts it has none.
+    pub(crate) fn wait_process(&self) -> String {
+        let main = || self.container.property("hookgate.service", "MainPID");
+        self.container.wait_for("a main process", SOON, || Some(main()).filter(|process| process != "0"))
+    }
+
     /// How often systemd has restarted the service by itself.
     pub(crate) fn automatic_restarts(&self) -> u32 {
         self.container.property("hookgate.service", "NRestarts").parse().unwrap()

@@ -27,7 +27,9 @@ fn the_watchdog_ends_a_service_with_a_worker_that_hangs() {
     environment.container.run(&["systemctl", "start", "hookgate.socket", "hookgate.service"]);
     environment.expect_served();
     let container = &environment.container;
-    let service = container.host_process(&container.property("hookgate.service", "MainPID"));
+    let process = environment.wait_process();
+    let restarts = environment.automatic_restarts();
+    let service = container.host_process(&process);
     let worker = Pid::from_raw(thread_id(service, "worker-0").unwrap());
     // One thread traces, and waits until the traced thread is dead: its process cannot end before.
     let tracer = thread::spawn(move || {
@@ -37,7 +39,7 @@ fn the_watchdog_ends_a_service_with_a_worker_that_hangs() {
     });
     environment
         .container
-        .wait_for("an automatic restart", SOON, || (environment.automatic_restarts() > 0).then_some(()));
+        .wait_for("an automatic restart", SOON, || (environment.automatic_restarts() > restarts).then_some(()));
     environment.wait_served();
     tracer.join().unwrap();
     let journal = environment.container.run(&["journalctl", "--no-pager", "--unit=hookgate.service"]);
