@@ -169,7 +169,7 @@ fn order_by(raw: Option<&Spanned<String>>, report: &mut Report<'_>) -> OrderBy {
     let text = raw.get_ref().as_str();
     let parsed = match text.starts_with('/') {
         true => JsonPointer::parse(text).map(OrderBy::Pointer).map_err(|error| error.to_string()),
-        // Such a field name is allowed, and nobody has one: `$.data.id` and `.data.id` are other languages' pointers.
+        // Such a field name is allowed, but no known sender uses one: `$.data.id` and `.data.id` are pointers of other languages.
         false if text.starts_with(['$', '.']) => Err(format!("\"{text}\" is no JSON pointer: one begins with \"/\"")),
         false => HeaderName::try_from(text)
             .map(OrderBy::Field)

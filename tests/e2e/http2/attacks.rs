@@ -1,4 +1,4 @@
-//! Attacks that HTTP/2 makes possible: each ends its connection after a bounded number of frames, costs little, and harms nobody else.
+//! Attacks that HTTP/2 makes possible: each ends its connection after a bounded number of frames, costs little, and harms no other connection.
 //!
 //! Owns the bounds on what one connection costs. Must not test what an honest peer gets within them: `requests` does.
 
