@@ -16,7 +16,7 @@ use super::provider::RawProvider;
 use super::report::Report;
 use super::route::RawRoute;
 use super::tls::{RawTls, TlsSection};
-use super::warning::{RouteWarning, WarningKind};
+use super::warning::{ListFlaw, ListWarning, RouteWarning, WarningKind};
 use hookgate_core::auth::Binding;
 use hookgate_core::identity::revocation::{ListSigner, Provenance, RevocationList, RevocationScope};
 use hookgate_core::identity::{Condition, OnFailure, Profile, Provider, ProviderId, printable_name};
@@ -138,22 +138,24 @@ fn documented(preset: &Preset) -> impl Iterator<Item = (&Condition, String)> {
 fn lists(parsed: &Parsed<'_>, index: usize, report: &mut Report<'_>) {
     let (Some(raw), Some(provider)) = (parsed.raw_providers.get(index), parsed.providers.get(index)) else { return };
     let fetched = parsed.fetched_lists.get(index).into_iter().flatten();
-    let mut found: Vec<(Range<usize>, WarningKind)> = Vec::new();
+    let mut found: Vec<(Range<usize>, ListWarning)> = Vec::new();
     for (profile, fetched) in provider.profiles.iter().zip(fetched) {
         let Some(revocation) = &profile.revocation else { continue };
         let at = crls_of(raw, profile);
-        let mut kinds = useless_lists(profile, fetched, revocation.lists());
+        let mut flaws = useless_lists(profile, fetched, revocation.lists());
         if !fetched.any() {
-            kinds.extend(missing_lists(profile, fetched, revocation.lists(), revocation.scope()));
+            flaws.extend(missing_lists(profile, fetched, revocation.lists(), revocation.scope()));
         }
         // The keys of a provider count for each of its profiles: what is wrong with them is said once.
-        for mut kind in kinds {
-            if !found.iter_mut().any(|(place, first)| *place == at && first.takes_in(&mut kind)) {
-                found.push((at.clone(), kind));
+        for flaw in flaws {
+            let name = profile.name.to_string();
+            match found.iter_mut().find(|(place, warning)| *place == at && warning.flaw == flaw) {
+                Some((_, warning)) => warning.profiles.push(name),
+                None => found.push((at.clone(), ListWarning { profiles: vec![name], flaw })),
             }
         }
     }
-    found.into_iter().for_each(|(at, kind)| report.warn_at(&at, kind));
+    found.into_iter().for_each(|(at, warning)| report.warn_at(&at, warning.into()));
 }
 
 /// Where the lists of a profile are written.
@@ -167,17 +169,17 @@ fn crls_of(raw: &Spanned<RawProvider>, profile: &Profile) -> Range<usize> {
 }
 
 /// Lists that no key of their issuer has signed, as far as the issuer is known, or whose algorithm is not accepted.
-fn useless_lists(profile: &Profile, fetched: &FetchedLists, lists: &[RevocationList]) -> Vec<WarningKind> {
+fn useless_lists(profile: &Profile, fetched: &FetchedLists, lists: &[RevocationList]) -> Vec<ListFlaw> {
     let anchors = profile.trust_anchors.iter().map(ListSigner::of_anchor);
     let intermediates = fetched.intermediates.iter().filter_map(|der| ListSigner::of_certificate(der));
     let signers: Vec<ListSigner> = anchors.chain(intermediates).collect();
     let flaw = |list: &RevocationList| {
-        let (profile, issuer) = (profile.name.to_string(), list.issuer());
+        let issuer = list.issuer();
         if !list.has_accepted_algorithm() {
-            return Some(WarningKind::RevocationListAlgorithm { profile, issuer });
+            return Some(ListFlaw::Algorithm { issuer });
         }
         let is_foreign = list.provenance(&signers) == Provenance::Foreign;
-        is_foreign.then_some(WarningKind::RevocationListSignature { profile, issuer })
+        is_foreign.then_some(ListFlaw::Signature { issuer })
     };
     lists.iter().filter_map(flaw).collect()
 }
@@ -187,10 +189,9 @@ fn missing_lists(
     fetched: &FetchedLists,
     lists: &[RevocationList],
     scope: RevocationScope,
-) -> Vec<WarningKind> {
+) -> Vec<ListFlaw> {
     let mut missing = Vec::new();
     let has_list = |signer: &ListSigner| lists.iter().any(|list| signer.is_issuer_of(list));
-    let name = || profile.name.to_string();
     let depth = profile.verify_depth;
     let anchors: Vec<_> = profile.trust_anchors.iter().map(|anchor| (ListSigner::of_anchor(anchor), anchor)).collect();
     // At depth 1, every end entity is of an anchor, so its list is needed in any scope.
@@ -198,19 +199,22 @@ fn missing_lists(
     if needs_of_anchors {
         for (_, anchor) in anchors.iter().filter(|(signer, _)| !has_list(signer)) {
             let subject = printable_name(&anchor.subject).unwrap_or_default();
-            missing.push(WarningKind::AnchorWithoutList { profile: name(), subject, depth });
+            missing.push(match depth {
+                0 | 1 => ListFlaw::NoneOfOnlyIssuer { subject },
+                _ => ListFlaw::NoneOfAnchor { subject },
+            });
         }
     }
     for certificate in &fetched.intermediates {
         if ListSigner::of_certificate(certificate).is_some_and(|signer| !has_list(&signer)) {
             let subject = super::file::subject(certificate);
-            missing.push(WarningKind::IntermediateWithoutList { profile: name(), subject });
+            missing.push(ListFlaw::NoneOfIntermediate { subject });
         }
     }
     let is_of_anchor = |list: &RevocationList| anchors.iter().any(|(signer, _)| signer.is_issuer_of(list));
-    let names_intermediate = missing.iter().any(|kind| matches!(kind, WarningKind::IntermediateWithoutList { .. }));
+    let names_intermediate = missing.iter().any(|flaw| matches!(flaw, ListFlaw::NoneOfIntermediate { .. }));
     if !names_intermediate && depth > 1 && lists.iter().all(is_of_anchor) {
-        missing.push(WarningKind::NoIntermediateList { profile: name(), depth });
+        missing.push(ListFlaw::NoneOfAnyIntermediate { depth });
     }
     missing
 }

@@ -121,7 +121,7 @@ pub use self::proof::{Addition, AdditionForm, FileKind, Proofs, Usual};
 pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};
 pub use self::state::{Deliveries, OnStateFailure, State};
 pub use self::tls::TlsSection;
-pub use self::warning::{RouteWarning, Warning, WarningKind};
+pub use self::warning::{ListFlaw, ListWarning, RouteWarning, Warning, WarningKind};
 
 /// The whole configuration, within its bounds.
 #[derive(Debug)]

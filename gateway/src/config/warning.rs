@@ -2,6 +2,7 @@
 //!
 //! Owns these messages. Must not decide: the sections find the reasons.
 
+mod lists;
 mod route;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use time::Date;
 use super::error::{Location, one_line};
 use super::file::OpenToOthers;
 
+pub use self::lists::{ListFlaw, ListWarning};
 pub use self::route::RouteWarning;
 
 /// A warning and its location. hookgate starts in spite of it.
@@ -33,29 +35,47 @@ impl fmt::Display for Warning {
 }
 
 /// What a warning is about.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WarningKind {
     /// No certificate, no provider and no route.
+    #[error("no peer is admitted, and every handshake fails; write a [[certificate]], a [[provider]] and a [[route]]")]
     NoPeerAdmitted,
     /// Every source of a family may say which address a peer has.
+    #[error(
+        "{range} lets every source name any address as its own, so that source_ranges and the address in the log prove nothing; write the addresses \
+         of your proxies"
+    )]
     AnyProxy {
         /// The range of the whole family.
         range: IpNet,
     },
     /// `[fleet]` names one server, and wants several copies.
+    #[error(
+        "one NATS server is named, and replicas = {replicas} needs a cluster of at least {replicas}, or nothing is stored: name the others too, so \
+         that one of them answers when this one is down, or write replicas = 1 if there is no other"
+    )]
     LonelyServer {
         /// How many copies are wanted.
         replicas: usize,
     },
     /// `max_bytes` of a durable route whose deliveries are on no disk.
+    #[error(
+        "max_bytes has no effect: the NATS servers store the deliveries, and no disk takes over; their bound is max_bytes of [fleet], for all \
+         routes together; remove it here, or write fallback = \"disk\" in [fleet]"
+    )]
     UnusedBytes,
     /// A provider that no route names.
+    #[error("no route names the provider \"{provider}\": its requests are refused")]
     UnusedProvider {
         /// The provider.
         provider: String,
     },
     /// A trust anchor that verifies no other certificate.
+    #[error(
+        "profile {profile}: the certificate of the trust anchor {subject} {flaw}, so it admits only a client that has the key of this certificate \
+         itself; configure a root certificate that may issue others, unless this is a self-signed client"
+    )]
     AnchorUnusable {
         /// The profile that names it.
         profile: String,
@@ -65,6 +85,7 @@ pub enum WarningKind {
         flaw: AnchorFlaw,
     },
     /// A trust anchor after its notAfter. hookgate trusts it, because it is configured.
+    #[error("profile {profile}: the trust anchor {subject} expired on {not_after}")]
     AnchorExpired {
         /// The profile that names it.
         profile: String,
@@ -74,6 +95,7 @@ pub enum WarningKind {
         not_after: Date,
     },
     /// A profile after its `until`.
+    #[error("profile {profile} was documented until {until}; remove it when no sender uses it")]
     ProfileOutdated {
         /// The profile.
         profile: String,
@@ -81,11 +103,13 @@ pub enum WarningKind {
         until: Date,
     },
     /// A revocation list after its nextUpdate.
+    #[error("the revocation list of {issuer} has expired: certificates of this issuer are refused; get a new list")]
     RevocationListExpired {
         /// The issuer of the list.
         issuer: String,
     },
     /// A verify depth that refuses the chains of a profile.
+    #[error("depth {depth} is less than the {needed} that profile {profile} needs: chains of this profile are refused")]
     ShallowDepth {
         /// The configured depth.
         depth: u8,
@@ -95,16 +119,25 @@ pub enum WarningKind {
         profile: String,
     },
     /// A key of a profile table that the provider has too.
+    #[error(
+        "{key} of this profile has no effect, because {key} of the [[provider]] replaces it in every profile; remove one of them"
+    )]
     ReplacedKey {
         /// The key.
         key: &'static str,
     },
     /// A chain of the server in which a certificate is not followed by its issuer.
+    #[error("out of order: certificate {position} did not issue the one before it; some senders refuse such a chain")]
     ChainOutOfOrder {
         /// The number, from 1, of the certificate that did not issue the one before it.
         position: usize,
     },
     /// A chain of the server without the issuer of its end entity, which is no public root either.
+    #[error(
+        "{path} lacks the certificate of {issuer}, which issued the server certificate and is no public root; senders refuse such a chain; append \
+         that certificate to the file, also if it is a root of your own{}",
+        published_at(.url.as_deref())
+    )]
     MissingIntermediate {
         /// The file of the chain.
         path: PathBuf,
@@ -114,11 +147,15 @@ pub enum WarningKind {
         url: Option<String>,
     },
     /// A chain of the server with many bytes.
+    #[error("the chain is large: {bytes} bytes; some senders read at most 65535; use certificates with fewer names")]
     LargeChain {
         /// Its length.
         bytes: usize,
     },
     /// A certificate of the server's chain that some senders cannot read.
+    #[error(
+        "certificate {position} of the chain {cause}; some senders cannot read it and refuse the handshake; request another"
+    )]
     UnusualCertificate {
         /// Its number in the chain, from 1.
         position: usize,
@@ -126,13 +163,16 @@ pub enum WarningKind {
         cause: String,
     },
     /// A self-signed certificate of the server.
+    #[error("the certificate is self-signed; senders refuse it")]
     SelfSigned,
     /// A certificate of the server before its notBefore.
+    #[error("the certificate is not valid before {not_before}; senders refuse it")]
     NotYetValid {
         /// Its first day.
         not_before: Date,
     },
     /// A certificate of the server's chain after its notAfter.
+    #[error("certificate {position} of the chain expired on {not_after}; senders refuse it")]
     Expired {
         /// Its number in the chain, from 1.
         position: usize,
@@ -140,6 +180,10 @@ pub enum WarningKind {
         not_after: Date,
     },
     /// A certificate of the server's chain shortly before its notAfter.
+    #[error(
+        "certificate {position} of the chain expires on {not_after}, in {days} {}",
+        if *.days == 1 { "day" } else { "days" }
+    )]
     ExpiresSoon {
         /// Its number in the chain, from 1.
         position: usize,
@@ -149,16 +193,28 @@ pub enum WarningKind {
         days: u64,
     },
     /// An exact path that ends with a slash.
+    #[error(
+        "only the path {path} matches, with its last slash, and not {}; write the path as the sender has it, or {path}* for every path below",
+        .path.trim_end_matches('/')
+    )]
     SlashedPath {
         /// The path.
         path: String,
     },
     /// An asterisk in a common name, which is compared literally.
+    #[error(
+        "the * is compared literally: only a certificate whose common name is the text {name} matches; write the whole name, or san_dns = \
+         \"{name}\" for every DNS name of this form"
+    )]
     LiteralAsterisk {
         /// The common name.
         name: String,
     },
     /// A name of an identity that is almost the documented one of the preset that it replaces.
+    #[error(
+        "almost the name that the preset \"{preset}\" documents; did you mean \"{documented}\"? This key replaces the names of the preset; remove \
+         it to accept these"
+    )]
     NearIdentity {
         /// The documented name.
         documented: String,
@@ -166,50 +222,24 @@ pub enum WarningKind {
         preset: String,
     },
     /// No proof beside a certificate that many accounts share.
+    #[error(
+        "no proof is demanded beside the certificate, and that of the preset \"{preset}\" is shared by {shared_by}: each of them can send requests \
+         here; demand a proof (`hookgate providers {preset}` shows which)"
+    )]
     SharedCertificate {
         /// The preset.
         preset: String,
         /// Who shares the certificate.
         shared_by: String,
     },
-    /// A trust anchor without a revocation list, although every certificate of a path needs one.
-    AnchorWithoutList {
-        /// The profile that names it.
-        profile: String,
-        /// The subject of the anchor.
-        subject: String,
-        /// The verify depth of the profile.
-        depth: u8,
-    },
-    /// A known intermediate without a revocation list.
-    IntermediateWithoutList {
-        /// The profile that names it.
-        profile: String,
-        /// The subject of the intermediate.
-        subject: String,
-    },
-    /// A revocation list with the name of a known authority, whose key has not signed it.
-    RevocationListSignature {
-        /// The profile that names it.
-        profile: String,
-        /// Its issuer.
-        issuer: String,
-    },
-    /// A revocation list whose signature has an algorithm that is not accepted.
-    RevocationListAlgorithm {
-        /// The profile that names it.
-        profile: String,
-        /// Its issuer.
-        issuer: String,
-    },
-    /// Revocation lists of trust anchors alone, although paths may have intermediates.
-    NoIntermediateList {
-        /// The profile.
-        profile: String,
-        /// Its verify depth.
-        depth: u8,
-    },
+    /// Something about the revocation lists of profiles.
+    #[error(transparent)]
+    List(#[from] ListWarning),
     /// A time-out that is longer than the one of a sender.
+    #[error(
+        "a handler may take {handler_ms} ms, and the sender of the provider \"{provider}\" waits {sender_ms} ms for the answer: then it takes the \
+         webhook for failed while the handler still works on it; write at most {sender_ms}"
+    )]
     SlowerThanSender {
         /// The provider.
         provider: String,
@@ -219,6 +249,10 @@ pub enum WarningKind {
         sender_ms: u128,
     },
     /// The same by the default of hookgate.
+    #[error(
+        "this sender waits {sender_ms} ms for the answer, and without handler_timeout_ms in [limits], a handler may take {handler_ms} ms; write \
+         handler_timeout_ms = {sender_ms} there or in the route if its handler can be slow"
+    )]
     DefaultSlowerThanSender {
         /// The default, in milliseconds.
         handler_ms: u128,
@@ -226,6 +260,12 @@ pub enum WarningKind {
         sender_ms: u128,
     },
     /// A sender that has no version of TLS in which a handshake can succeed here.
+    #[error(
+        "the sender of the provider \"{provider}\" has {} alone, and {key} in [tls] allows no handshake of this version: every handshake with this \
+         sender fails; {}",
+        tls_versions(.versions),
+        with_this_version(.key)
+    )]
     SenderWithoutVersion {
         /// The provider.
         provider: String,
@@ -235,11 +275,20 @@ pub enum WarningKind {
         key: &'static str,
     },
     /// A sender that offers no cipher suite of the policy.
+    #[error(
+        "the sender of the provider \"{provider}\" offers none of the cipher suites of this policy in [tls], as its preset documents them: every \
+         handshake with this sender fails; write policy = \"intermediate\", or ask the sender for a suite with ECDHE and AES-GCM or \
+         ChaCha20-Poly1305"
+    )]
     SenderWithoutSuite {
         /// The provider.
         provider: String,
     },
     /// What hookgate asks an authority for when it runs.
+    #[error(
+        "hookgate asks {directory} for a certificate for {names} when it runs, unless it has one; the authority connects to port 443 of each name \
+         to verify it, and that must lead to hookgate without another end of TLS before it"
+    )]
     AsksAuthority {
         /// The names.
         names: String,
@@ -247,27 +296,44 @@ pub enum WarningKind {
         directory: String,
     },
     /// A filter that drops the connections by which an authority verifies a name.
+    #[error(
+        "the filter enforces its ranges, and the authority verifies a name from addresses that it does not publish: its connections are dropped, so \
+         that no certificate is issued; write mode = \"monitor\" in [filter], add the addresses of a private authority to allow, or get the \
+         certificate with a client that proves names over DNS, and write chain and key"
+    )]
     AuthorityKeptOut,
     /// A certificate of the server without a DNS name.
+    #[error("the certificate has no DNS name (subjectAltName); senders refuse it")]
     NoNames,
     /// A certificate of the server for the host of no route.
+    #[error("no route has a name of this certificate as its host ({names})")]
     NamesWithoutRoute {
         /// The names of the certificate.
         names: String,
     },
     /// A host of a route without a certificate.
+    #[error(
+        "no certificate has the name {host}: senders refuse the default certificate; correct host, or add a [[certificate]] with this name"
+    )]
     HostWithoutCertificate {
         /// The host.
         host: String,
     },
     /// Something about the hosts of routes.
-    Route(RouteWarning),
+    #[error(transparent)]
+    Route(#[from] RouteWarning),
     /// More names of authorities than a CertificateRequest can list.
+    #[error(
+        "the trust anchors for {} have more names than a TLS message can list, so no names are sent, and a sender with several certificates may \
+         choose the wrong one; use fewer anchors, or give providers hosts of their own",
+        .host.as_deref().unwrap_or("clients without a server name")
+    )]
     ManyAuthorityNames {
         /// The host; `None` for clients that send no server name.
         host: Option<String>,
     },
     /// A private key or secret that every user of this host can read or write.
+    #[error("{path} {} by every user of this host; chmod 0600 or 0640", done_by_others(*.access))]
     OpenToOthers {
         /// The file.
         path: PathBuf,
@@ -275,15 +341,21 @@ pub enum WarningKind {
         access: OpenToOthers,
     },
     /// A secret in the configuration file.
+    #[error(
+        "everyone who can read this file can read the secret; write it to a file of mode 0600, and file = \"…\" here"
+    )]
     SecretInConfiguration,
     /// A secret that is probably not the sender's, or can be guessed.
+    #[error(transparent)]
     OddSecret(SecretOddity),
     /// A key source that no token or signature uses.
+    #[error("no token or signature uses the key source \"{name}\"; remove it, or name it in key_source of one")]
     UnusedKeySource {
         /// The key source.
         name: String,
     },
     /// A key of a key set that cannot verify signatures.
+    #[error("{path}: skipped {reason}")]
     KeySkipped {
         /// The file.
         path: PathBuf,
@@ -291,13 +363,20 @@ pub enum WarningKind {
         reason: String,
     },
     /// A token with neither emails nor subjects to check.
+    #[error(
+        "every token of the issuer for this audience passes; write emails or subjects, unless the issuer is your own"
+    )]
     AnySubject,
     /// A file of a preset with an error. No provider uses this preset.
+    #[error("{error} (no provider uses this preset, so hookgate runs without it)")]
     UnusablePreset {
         /// The first error.
         error: String,
     },
     /// A preset that replaces a newer one.
+    #[error(
+        "version {version} of this preset ({origin}) replaces the newer version {newer} ({newer_origin}); remove or renew the older one"
+    )]
     OlderPreset {
         /// The version in use.
         version: Date,
@@ -309,6 +388,10 @@ pub enum WarningKind {
         newer_origin: String,
     },
     /// A trust anchor that is not the one that the preset knows.
+    #[error(
+        "the trust anchor {subject} (SHA-256 {fingerprint}), beside those that the preset knows, is one that it does not know; compare it with \
+         {page}, because hookgate trusts it"
+    )]
     UnknownAnchor {
         /// The subject of the anchor.
         subject: String,
@@ -319,38 +402,7 @@ pub enum WarningKind {
     },
 }
 
-impl From<RouteWarning> for WarningKind {
-    fn from(warning: RouteWarning) -> Self {
-        Self::Route(warning)
-    }
-}
-
 impl WarningKind {
-    /// Takes in the profile of a warning about revocation lists that is the same but for its profile. Returns whether it is.
-    pub(super) fn takes_in(&mut self, other: &mut Self) -> bool {
-        let (Some(mine), Some(theirs)) = (self.profile_of_lists(), other.profile_of_lists()) else { return false };
-        let (name, more) = (std::mem::take(mine), std::mem::take(theirs));
-        let is_same = *self == *other;
-        if let Some(mine) = self.profile_of_lists() {
-            *mine = if is_same { format!("{name}, {more}") } else { name };
-        }
-        if let Some(theirs) = other.profile_of_lists() {
-            *theirs = more;
-        }
-        is_same
-    }
-
-    fn profile_of_lists(&mut self) -> Option<&mut String> {
-        match self {
-            Self::AnchorWithoutList { profile, .. }
-            | Self::IntermediateWithoutList { profile, .. }
-            | Self::RevocationListSignature { profile, .. }
-            | Self::RevocationListAlgorithm { profile, .. }
-            | Self::NoIntermediateList { profile, .. } => Some(profile),
-            _ => None,
-        }
-    }
-
     /// Whether it is about a date. `control/rotation.rs` warns of these from the start on, again and again.
     pub fn is_repeated_by_rotation(&self) -> bool {
         matches!(
@@ -363,237 +415,26 @@ impl WarningKind {
     }
 }
 
-impl fmt::Display for WarningKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoPeerAdmitted => write!(
-                formatter,
-                "no peer is admitted, and every handshake fails; write a [[certificate]], a [[provider]] and a [[route]]"
-            ),
-            Self::LonelyServer { replicas } => write!(
-                formatter,
-                "one NATS server is named, and replicas = {replicas} needs a cluster of at least {replicas}, or nothing is stored: name the others too, so \
-                 that one of them answers when this one is down, or write replicas = 1 if there is no other"
-            ),
-            Self::UnusedBytes => write!(
-                formatter,
-                "max_bytes has no effect: the NATS servers store the deliveries, and no disk takes over; their bound is max_bytes of [fleet], for all routes \
-                 together; remove it here, or write fallback = \"disk\" in [fleet]"
-            ),
-            Self::UnusedProvider { provider } => {
-                write!(formatter, "no route names the provider \"{provider}\": its requests are refused")
-            }
-            Self::AnchorUnusable { profile, subject, flaw } => write!(
-                formatter,
-                "profile {profile}: the certificate of the trust anchor {subject} {flaw}, so it admits only a client that has the key of this \
-                 certificate itself; configure a root certificate that may issue others, unless this is a self-signed client"
-            ),
-            Self::AnchorExpired { profile, subject, not_after } => {
-                write!(formatter, "profile {profile}: the trust anchor {subject} expired on {not_after}")
-            }
-            Self::ProfileOutdated { profile, until } => {
-                write!(formatter, "profile {profile} was documented until {until}; remove it when no sender uses it")
-            }
-            Self::RevocationListExpired { issuer } => {
-                write!(
-                    formatter,
-                    "the revocation list of {issuer} has expired: certificates of this issuer are refused; get a new list"
-                )
-            }
-            Self::ShallowDepth { depth, needed, profile } => write!(
-                formatter,
-                "depth {depth} is less than the {needed} that profile {profile} needs: chains of this profile are refused"
-            ),
-            Self::ReplacedKey { key } => write!(
-                formatter,
-                "{key} of this profile has no effect, because {key} of the [[provider]] replaces it in every profile; remove one of them"
-            ),
-            Self::ChainOutOfOrder { position } => write!(
-                formatter,
-                "out of order: certificate {position} did not issue the one before it; some senders refuse such a chain"
-            ),
-            Self::MissingIntermediate { path, issuer, url } => {
-                let path = path.display();
-                write!(
-                    formatter,
-                    "{path} lacks the certificate of {issuer}, which issued the server certificate and is no public root; senders refuse \
-                     such a chain; append that certificate to the file, also if it is a root of your own"
-                )?;
-                url.as_ref().map_or(Ok(()), |url| write!(formatter, " (its authority publishes it at {url})"))
-            }
-            Self::SlashedPath { path } => write!(
-                formatter,
-                "only the path {path} matches, with its last slash, and not {}; write the path as the sender has it, or {path}* for every \
-                 path below",
-                path.trim_end_matches('/')
-            ),
-            Self::LiteralAsterisk { name } => write!(
-                formatter,
-                "the * is compared literally: only a certificate whose common name is the text {name} matches; write the whole name, or \
-                 san_dns = \"{name}\" for every DNS name of this form"
-            ),
-            Self::NearIdentity { documented, preset } => write!(
-                formatter,
-                "almost the name that the preset \"{preset}\" documents; did you mean \"{documented}\"? This key replaces the names of the \
-                 preset; remove it to accept these"
-            ),
-            Self::SharedCertificate { preset, shared_by } => write!(
-                formatter,
-                "no proof is demanded beside the certificate, and that of the preset \"{preset}\" is shared by {shared_by}: each of them \
-                 can send requests here; demand a proof (`hookgate providers {preset}` shows which)"
-            ),
-            Self::AnyProxy { range } => write!(
-                formatter,
-                "{range} lets every source name any address as its own, so that source_ranges and the address in the log prove nothing; write \
-                 the addresses of your proxies"
-            ),
-            Self::AnchorWithoutList { profile, subject, depth: 0 | 1 } => write!(
-                formatter,
-                "profile {profile}: no list is of the trust anchor {subject}, and with verify_depth = 1 it issued every certificate that has a \
-                 path to it, so each of these is refused; add its list"
-            ),
-            Self::AnchorWithoutList { profile, subject, .. } => write!(
-                formatter,
-                "profile {profile}: no list is of the trust anchor {subject}, and with crl_scope = \"chain\" every certificate of a chain \
-                 needs a list of its issuer, so every chain to this anchor is refused; add its list, or write crl_scope = \"end-entity\", \
-                 with which the end entity alone needs a list of its issuer"
-            ),
-            Self::IntermediateWithoutList { profile, subject } => write!(
-                formatter,
-                "profile {profile}: no list is of the intermediate {subject}, so the certificates that it issued are refused; add its list"
-            ),
-            Self::RevocationListSignature { profile, issuer } => write!(
-                formatter,
-                "profile {profile}: the revocation list of {issuer} is not signed by the key of the trust anchor or intermediate of this name, \
-                 so certificates of this issuer are refused; get the list again, or compare the certificate of the authority"
-            ),
-            Self::RevocationListAlgorithm { profile, issuer } => write!(
-                formatter,
-                "profile {profile}: the revocation list of {issuer} is signed by an algorithm that is not accepted, such as SHA-1, so \
-                 certificates of this issuer are refused; ask its issuer for a list with SHA-256"
-            ),
-            Self::NoIntermediateList { profile, depth } => write!(
-                formatter,
-                "profile {profile}: every list is of a trust anchor, so a chain with an intermediate is refused, although verify_depth {depth} \
-                 allows one: its end entity needs the list of the intermediate in any crl_scope; add that list, or write verify_depth = 1 if \
-                 there is no intermediate"
-            ),
-            Self::SlowerThanSender { provider, handler_ms, sender_ms } => write!(
-                formatter,
-                "a handler may take {handler_ms} ms, and the sender of the provider \"{provider}\" waits {sender_ms} ms for the answer: then \
-                 it takes the webhook for failed while the handler still works on it; write at most {sender_ms}"
-            ),
-            Self::DefaultSlowerThanSender { handler_ms, sender_ms } => write!(
-                formatter,
-                "this sender waits {sender_ms} ms for the answer, and without handler_timeout_ms in [limits], a handler may take \
-                 {handler_ms} ms; write handler_timeout_ms = {sender_ms} there or in the route if its handler can be slow"
-            ),
-            Self::SenderWithoutVersion { provider, versions, key } => {
-                let versions: Vec<String> = versions.iter().map(|version| format!("TLS {version}")).collect();
-                let versions = versions.join(" and ");
-                let write = match *key {
-                    "key_exchange" => "add X25519 and P-256 to key_exchange, or leave the key out",
-                    _ => "write policy = \"intermediate\", or leave the key out",
-                };
-                write!(
-                    formatter,
-                    "the sender of the provider \"{provider}\" has {versions} alone, and {key} in [tls] allows no handshake of this version: \
-                     every handshake with this sender fails; {write}"
-                )
-            }
-            Self::SenderWithoutSuite { provider } => write!(
-                formatter,
-                "the sender of the provider \"{provider}\" offers none of the cipher suites of this policy in [tls], as its preset documents \
-                 them: every handshake with this sender fails; write policy = \"intermediate\", or ask the sender for a suite with ECDHE and \
-                 AES-GCM or ChaCha20-Poly1305"
-            ),
-            Self::LargeChain { bytes } => write!(
-                formatter,
-                "the chain is large: {bytes} bytes; some senders read at most 65535; use certificates with fewer names"
-            ),
-            Self::UnusualCertificate { position, cause } => write!(
-                formatter,
-                "certificate {position} of the chain {cause}; some senders cannot read it and refuse the handshake; request another"
-            ),
-            Self::SelfSigned => write!(formatter, "the certificate is self-signed; senders refuse it"),
-            Self::NotYetValid { not_before } => {
-                write!(formatter, "the certificate is not valid before {not_before}; senders refuse it")
-            }
-            Self::Expired { position, not_after } => {
-                write!(formatter, "certificate {position} of the chain expired on {not_after}; senders refuse it")
-            }
-            Self::ExpiresSoon { position, not_after, days } => {
-                let unit = if *days == 1 { "day" } else { "days" };
-                write!(formatter, "certificate {position} of the chain expires on {not_after}, in {days} {unit}")
-            }
-            Self::AsksAuthority { names, directory } => write!(
-                formatter,
-                "hookgate asks {directory} for a certificate for {names} when it runs, unless it has one; the authority connects to port 443 of \
-                 each name to verify it, and that must lead to hookgate without another end of TLS before it"
-            ),
-            Self::AuthorityKeptOut => formatter.write_str(
-                "the filter enforces its ranges, and the authority verifies a name from addresses that it does not publish: its connections \
-                 are dropped, so that no certificate is issued; write mode = \"monitor\" in [filter], add the addresses of a private \
-                 authority to allow, or get the certificate with a client that proves names over DNS, and write chain and key",
-            ),
-            Self::NoNames => {
-                write!(formatter, "the certificate has no DNS name (subjectAltName); senders refuse it")
-            }
-            Self::NamesWithoutRoute { names } => {
-                write!(formatter, "no route has a name of this certificate as its host ({names})")
-            }
-            Self::HostWithoutCertificate { host } => {
-                write!(
-                    formatter,
-                    "no certificate has the name {host}: senders refuse the default certificate; correct host, or add a [[certificate]] with \
-                     this name"
-                )
-            }
-            Self::Route(warning) => write!(formatter, "{warning}"),
-            Self::ManyAuthorityNames { host } => write!(
-                formatter,
-                "the trust anchors for {} have more names than a TLS message can list, so no names are sent, and a sender with several \
-                 certificates may choose the wrong one; use fewer anchors, or give providers hosts of their own",
-                host.as_deref().unwrap_or("clients without a server name")
-            ),
-            Self::OpenToOthers { path, access } => {
-                let what = match access {
-                    OpenToOthers::Read => "is readable",
-                    OpenToOthers::Write => "can be changed",
-                };
-                write!(formatter, "{} {what} by every user of this host; chmod 0600 or 0640", path.display())
-            }
-            Self::SecretInConfiguration => write!(
-                formatter,
-                "everyone who can read this file can read the secret; write it to a file of mode 0600, and file = \"…\" here"
-            ),
-            Self::OddSecret(oddity) => write!(formatter, "{oddity}"),
-            Self::UnusedKeySource { name } => {
-                write!(
-                    formatter,
-                    "no token or signature uses the key source \"{name}\"; remove it, or name it in key_source of one"
-                )
-            }
-            Self::KeySkipped { path, reason } => {
-                write!(formatter, "{}: skipped {reason}", path.display())
-            }
-            Self::AnySubject => write!(
-                formatter,
-                "every token of the issuer for this audience passes; write emails or subjects, unless the issuer is your own"
-            ),
-            Self::UnusablePreset { error } => {
-                write!(formatter, "{error} (no provider uses this preset, so hookgate runs without it)")
-            }
-            Self::OlderPreset { version, origin, newer, newer_origin } => write!(
-                formatter,
-                "version {version} of this preset ({origin}) replaces the newer version {newer} ({newer_origin}); remove or renew the \
-                 older one"
-            ),
-            Self::UnknownAnchor { subject, fingerprint, page } => write!(
-                formatter,
-                "the trust anchor {subject} (SHA-256 {fingerprint}), beside those that the preset knows, is one that it does not know; \
-                 compare it with {page}, because hookgate trusts it"
-            ),
-        }
+/// The end of a message about a certificate whose authority may say where it is.
+fn published_at(url: Option<&str>) -> String {
+    url.map(|url| format!(" (its authority publishes it at {url})")).unwrap_or_default()
+}
+
+fn tls_versions(numbers: &[&str]) -> String {
+    numbers.iter().map(|number| format!("TLS {number}")).collect::<Vec<_>>().join(" and ")
+}
+
+/// What to write so that this key of `[tls]` allows the version of a sender.
+fn with_this_version(key: &str) -> &'static str {
+    match key {
+        "key_exchange" => "add X25519 and P-256 to key_exchange, or leave the key out",
+        _ => "write policy = \"intermediate\", or leave the key out",
+    }
+}
+
+fn done_by_others(access: OpenToOthers) -> &'static str {
+    match access {
+        OpenToOthers::Read => "is readable",
+        OpenToOthers::Write => "can be changed",
     }
 }
