@@ -133,12 +133,13 @@ mod hybrid {
     use std::fs;
     use std::io::Write as _;
     use std::net::{SocketAddr, TcpStream};
-    use std::process::{Child, Command, Stdio};
+    use std::process::{Command, Stdio};
     use std::thread::sleep;
     use std::time::Duration;
 
     use hookgate_testkit::gateway::free_port;
     use hookgate_testkit::http;
+    use hookgate_testkit::process::KilledOnDrop;
     use hookgate_testkit::wait::wait_until;
     use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, X25519, X25519MLKEM768};
 
@@ -202,9 +203,9 @@ mod hybrid {
         vec![linker.unwrap().into(), "--library-path".into(), libraries.into(), root.join(program).into()]
     }
 
-    /// Caddy, built with Go 1.24, as a sender: it passes what it gets on to the gateway with a client certificate. Ended when this is dropped.
+    /// Caddy, built with Go 1.24, as a sender: it passes what it gets on to the gateway with a client certificate.
     struct Caddy {
-        child: Child,
+        _process: KilledOnDrop,
         address: SocketAddr,
     }
 
@@ -231,7 +232,7 @@ mod hybrid {
             command.env("GODEBUG", format!("tlsmlkem={}", u8::from(hybrid)));
             command.env("HOME", gateway.environment.path(&name)).stdout(Stdio::null()).stderr(Stdio::null());
             let child = command.spawn().unwrap();
-            Self { child, address: (Ipv4Addr::LOCALHOST, port).into() }
+            Self { _process: KilledOnDrop(child), address: (Ipv4Addr::LOCALHOST, port).into() }
         }
 
         /// The status of the answer to a webhook.
@@ -242,13 +243,6 @@ mod hybrid {
             let response = http::ask(self.address, &post, SOON).unwrap();
             assert!(response.field("x-request-id").is_some(), "it is the gateway's: {response:?}");
             response.status
-        }
-    }
-
-    impl Drop for Caddy {
-        fn drop(&mut self) {
-            drop(self.child.kill());
-            drop(self.child.wait());
         }
     }
 

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hookgate_testkit::handler::Behaviour;
 use hookgate_testkit::http;
 use hookgate_testkit::pki::{Sender, Variant};
+use hookgate_testkit::process::KilledOnDrop;
 use hookgate_testkit::wait::wait_until;
 use serde_json::Value;
 
@@ -33,18 +34,11 @@ fn promtool(arguments: &[&str], input: Option<&[u8]>) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// A Prometheus, killed on drop.
+/// A running Prometheus. The process is the first field, so that it ends before its directory is removed.
 struct Prometheus {
-    child: Child,
+    _process: KilledOnDrop,
     port: u16,
     _directory: tempfile::TempDir,
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Prometheus {
@@ -65,7 +59,7 @@ impl Prometheus {
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
         let log = fs::File::create(directory.path().join("log")).unwrap();
         let child = command.stdout(Stdio::null()).stderr(log).spawn().expect("prometheus is installed");
-        Self { child, port, _directory: directory }
+        Self { _process: KilledOnDrop(child), port, _directory: directory }
     }
 
     /// The result of a query of its API; `None` before it answers.

@@ -6,9 +6,10 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use hookgate_testkit::pki::{KeyKind, Pki};
+use hookgate_testkit::process::KilledOnDrop;
 use hookgate_testkit::wait::wait_until;
 
 use crate::daemon::{Environment, PATIENCE, SILENCE};
@@ -21,9 +22,9 @@ const ADDRESS: &str = "127.0.0.1:8443";
 /// The name of the list, and of the file with the answer.
 const LIST: &str = "ranges";
 
-/// A running server; ends on drop.
+/// A running server.
 struct Publisher {
-    process: Child,
+    _process: KilledOnDrop,
     answer: PathBuf,
 }
 
@@ -38,7 +39,7 @@ impl Publisher {
         command.arg("-key").arg(&identity.key_path).current_dir(&directory);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = network.on_server(|| command.spawn()).unwrap();
-        let publisher = Self { process, answer: directory.join(LIST) };
+        let publisher = Self { _process: KilledOnDrop(process), answer: directory.join(LIST) };
         publisher.publish(ranges);
         wait_until("the publisher", PATIENCE, || network.on_server(|| TcpStream::connect(ADDRESS).is_ok())).unwrap();
         publisher
@@ -52,13 +53,6 @@ impl Publisher {
         let next = self.answer.with_extension("next");
         fs::write(&next, head + &body).unwrap();
         fs::rename(&next, &self.answer).unwrap();
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
     }
 }
 

@@ -75,12 +75,8 @@ fn what_waits_is_handed_over_after_an_upgrade_and_a_restart() {
     if !is_root() {
         return;
     }
-    let environment = Environment::without_package();
+    let environment = Environment::of_older(|environment| configure(environment, ""));
     let container = &environment.container;
-    container.install(&artifacts::packages().older);
-    environment.install_certificate();
-    configure(&environment, "");
-    container.run(&["systemctl", "enable", "--now", "hookgate.socket", "hookgate.service"]);
     let stored = bodies(20);
     store(&environment, &stored);
 

@@ -72,6 +72,16 @@ impl Environment {
         environment
     }
 
+    /// A container with the older package installed, configured by `configure`, and with socket unit and service enabled and started.
+    pub(crate) fn of_older(configure: impl FnOnce(&Self)) -> Self {
+        let environment = Self::without_package();
+        environment.container.install(&artifacts::packages().older);
+        environment.install_certificate();
+        configure(&environment);
+        environment.container.run(&["systemctl", "enable", "--now", "hookgate.socket", "hookgate.service"]);
+        environment
+    }
+
     /// Installs certificate and key at the path, and with the permissions, that the package documents.
     pub(crate) fn install_certificate(&self) {
         for path in [&self.server.chain_path, &self.server.key_path] {

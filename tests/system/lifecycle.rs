@@ -67,12 +67,8 @@ fn an_upgrade_keeps_configuration_and_connections_and_a_purge_leaves_nothing() {
     if !is_root() {
         return;
     }
-    let environment = Environment::without_package();
+    let environment = Environment::of_older(|environment| environment.configure(|_| {}));
     let container = &environment.container;
-    container.install(&artifacts::packages().older);
-    environment.install_certificate();
-    environment.configure(|_| {});
-    container.run(&["systemctl", "enable", "--now", "hookgate.socket", "hookgate.service"]);
     let (configuration, process) = (environment.configuration(), container.property("hookgate.service", "MainPID"));
 
     let load = Load::start(&environment);

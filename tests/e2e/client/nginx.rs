@@ -5,29 +5,22 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use hookgate_testkit::gateway::free_port;
+use hookgate_testkit::process::KilledOnDrop;
 use hookgate_testkit::wait::wait_until;
 
 use super::HOST;
 use super::server_chain::ServerChain;
 use crate::environment::SOON;
 
-/// A running nginx; killed and reaped on drop.
+/// A running nginx.
 #[derive(Debug)]
 pub(super) struct Nginx {
-    child: Child,
+    _process: KilledOnDrop,
     pub(super) port: u16,
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Nginx {
@@ -50,7 +43,7 @@ impl Nginx {
         command.arg("-c").arg(&file).arg("-p").arg(directory).arg("-e").arg(directory.join("start.log"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().context("nginx cannot be started; `cargo xtask setup test` installs it")?;
-        let nginx = Self { child, port };
+        let nginx = Self { _process: KilledOnDrop(child), port };
         let accepts = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
         let started = wait_until("nginx", SOON, accepts);
         ensure!(started.is_ok(), "nginx did not start: {}", fs::read_to_string(directory.join("start.log"))?);

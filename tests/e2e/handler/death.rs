@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use hookgate_testkit::process::KilledOnDrop;
 use hookgate_testkit::wait::wait_until;
 
 use crate::environment::{Environment, PATH, SOON, handler_socket};
@@ -52,22 +53,10 @@ const DEATHS: usize = 3;
 /// Of each sender, so that all of them send 200 requests a second or more.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// A handler process, which is killed on drop.
-struct Process(Child);
-
-impl Process {
-    fn start(socket: &Path, begun: &Path) -> Self {
-        let arguments = [Path::new("-c"), Path::new(HANDLER), socket, begun];
-        Self(Command::new("python3").args(arguments).spawn().unwrap())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // SIGKILL.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Starts a handler process.
+fn start(socket: &Path, begun: &Path) -> KilledOnDrop {
+    let arguments = [Path::new("-c"), Path::new(HANDLER), socket, begun];
+    KilledOnDrop(Command::new("python3").args(arguments).spawn().unwrap())
 }
 
 fn lines(path: &Path) -> Vec<String> {
@@ -83,8 +72,8 @@ fn a_handler_that_is_killed_under_load_loses_what_it_had_and_nothing_else() {
     let list = format!("[\"unix:{}\", \"unix:{}\"]", first.display(), second.display());
     let toml = environment.toml("", "").replace(&handler_socket(&environment.events), &list);
     let gateway = TestGateway::in_environment(environment, |_| toml).unwrap();
-    let mut process = Process::start(&first, &first_begun);
-    let _second = Process::start(&second, &second_begun);
+    let mut process = start(&first, &first_begun);
+    let _second = start(&second, &second_begun);
     wait_until("the handlers", SOON, || first.exists() && second.exists()).unwrap();
     let (over, began) = (AtomicBool::new(false), Instant::now());
     let answers: HashMap<String, u16> = scope(|scope| {
@@ -108,7 +97,7 @@ fn a_handler_that_is_killed_under_load_loses_what_it_had_and_nothing_else() {
             let busy = wait_until("requests", SOON, || lines(&first_begun).len() > before + 20);
             drop(process);
             sleep(Duration::from_millis(200));
-            process = Process::start(&first, &first_begun);
+            process = start(&first, &first_begun);
             // So that the senders end, too.
             over.fetch_or(busy.is_err(), Ordering::Relaxed);
             busy.unwrap();

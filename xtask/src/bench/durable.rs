@@ -7,13 +7,15 @@ use std::fs::{self, DirBuilder, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use hookgate_testkit::gateway::free_port;
 use hookgate_testkit::metrics::Metrics;
+use hookgate_testkit::process::KilledOnDrop;
+use hookgate_testkit::wait::wait_until;
 use serde::Serialize;
 
 use super::cpu::on_cpu_ns;
@@ -35,6 +37,9 @@ const FLEET_A_SECOND: f64 = 500.0;
 
 /// How long each load lasts.
 const WINDOW: Duration = Duration::from_secs(4);
+
+/// How long the server of a fleet may take to accept.
+const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the dispatcher may take for what is stored when a load ends.
 const DRAINED: Duration = Duration::from_secs(60);
@@ -72,9 +77,9 @@ pub(crate) struct Durable {
     pub(crate) latency99_ms: f64,
 }
 
-/// A server of a fleet; ended when this is dropped.
+/// A server of a fleet.
 struct Nats {
-    child: Child,
+    process: KilledOnDrop,
     port: u16,
 }
 
@@ -86,20 +91,10 @@ impl Nats {
         let mut command = Command::new("nats-server");
         command.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"]).arg(directory);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let nats = Self { child: command.spawn().context("starting nats-server, of the package of this name")?, port };
-        let start = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            ensure!(start.elapsed() < Duration::from_secs(10), "nats-server does not accept");
-            thread::sleep(POLL);
-        }
+        let child = command.spawn().context("starting nats-server, of the package of this name")?;
+        let nats = Self { process: KilledOnDrop(child), port };
+        wait_until("nats-server", START_LIMIT, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
         Ok(nats)
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 
@@ -130,7 +125,7 @@ pub(crate) fn measure(environment: &mut Environment, program: &Program, stored_a
     if nats.is_some() {
         wait_stored(metrics)?;
     }
-    let of_nats = || nats.as_ref().map(|nats| on_cpu_ns(&[nats.child.id()])).transpose();
+    let of_nats = || nats.as_ref().map(|nats| on_cpu_ns(&[nats.process.0.id()])).transpose();
     let (began, cpu, nats_cpu) = (Instant::now(), on_cpu_ns(&server.pids)?, of_nats()?);
     let saturated = loaded(environment, &server, None)?;
     let taken = drained(metrics)?;
@@ -153,12 +148,9 @@ pub(crate) fn measure(environment: &mut Environment, program: &Program, stored_a
 
 /// Waits until the streams are there.
 fn wait_stored(metrics: SocketAddr) -> Result<()> {
-    let start = Instant::now();
-    while Metrics::scrape(metrics)?.sum("hookgate_fleet_spool_usable", &[]) < 1.0 {
-        ensure!(start.elapsed() < DRAINED, "the streams are not there");
-        thread::sleep(POLL);
-    }
-    Ok(())
+    wait_until("the streams", DRAINED, || {
+        Metrics::scrape(metrics).is_ok_and(|metrics| metrics.sum("hookgate_fleet_spool_usable", &[]) >= 1.0)
+    })
 }
 
 fn cpu_us(measured: &Measured) -> f64 {

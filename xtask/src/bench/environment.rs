@@ -3,13 +3,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::pki::{ClientIdentity, KeyKind, LeafOptions, Pki, RevocationListOptions, Sender};
+use hookgate_testkit::process::KilledOnDrop;
+use hookgate_testkit::wait::wait_until;
 
 use super::protocol::{self, Floor, Identities, Identity, Reply};
 use super::server::Materials;
@@ -24,23 +25,13 @@ const REVOKED: usize = 10_000;
 /// How long the handler may take to make its socket.
 const START_LIMIT: Duration = Duration::from_secs(5);
 
-/// A child process; killed and reaped when dropped.
-struct ChildGuard(Child);
-
-impl Drop for ChildGuard {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 /// Certificates, handler and load generator.
 pub(crate) struct Environment {
     /// What the servers' configurations name.
     pub(crate) materials: Materials,
     identities: Identities,
     load_generator: LoadGenerator,
-    handler: ChildGuard,
+    handler: KilledOnDrop,
     // Last, because everything above has files in it.
     directory: tempfile::TempDir,
 }
@@ -66,12 +57,8 @@ impl Environment {
         };
         let child =
             pinned("handler").arg("--socket").arg(&handler).spawn().context("starting taskset, of util-linux")?;
-        let handler_child = ChildGuard(child);
-        let start = Instant::now();
-        while !handler.exists() {
-            ensure!(start.elapsed() < START_LIMIT, "the handler did not start within {START_LIMIT:?}");
-            thread::sleep(Duration::from_millis(5));
-        }
+        let handler_child = KilledOnDrop(child);
+        wait_until("the handler's socket", START_LIMIT, || handler.exists())?;
         let load_generator = LoadGenerator::start(pinned("client").arg("--identities").arg(&identities_path))?;
         let materials = Materials { values, directory: directory.path().to_owned(), handler, core: server_core };
         Ok(Self { materials, identities, load_generator, handler: handler_child, directory })
@@ -152,7 +139,7 @@ fn certify(directory: &Path) -> Result<(Vec<(&'static str, String)>, Identities)
 pub(crate) struct LoadGenerator {
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    child: ChildGuard,
+    child: KilledOnDrop,
 }
 
 impl LoadGenerator {
@@ -167,7 +154,7 @@ impl LoadGenerator {
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("the load generator was started with pipes");
         };
-        Ok(Self { stdin, stdout: BufReader::new(stdout), child: ChildGuard(child) })
+        Ok(Self { stdin, stdout: BufReader::new(stdout), child: KilledOnDrop(child) })
     }
 
     /// Sends a command, and waits for the reply.

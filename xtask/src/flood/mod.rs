@@ -21,6 +21,8 @@ use hookgate_testkit::configuration::{FourProviders, HOST, LISTEN_PORT};
 use hookgate_testkit::documents::PERCOLATE;
 use hookgate_testkit::gateway::{Gateway, GatewayOptions};
 use hookgate_testkit::pki::{KeyKind, LeafOptions, Pki, Sender, ServerIdentity};
+use hookgate_testkit::process::KilledOnDrop;
+use hookgate_testkit::wait::wait_until;
 use rustix::thread::sched_setaffinity;
 
 use crate::bench::environment::LoadGenerator;
@@ -201,19 +203,9 @@ struct Environment<'f> {
     handler: PathBuf,
     identities: PathBuf,
     ranges_file: PathBuf,
-    _handler_process: ChildGuard,
+    _handler_process: KilledOnDrop,
     // Last, because everything above has files in it.
     _directory: tempfile::TempDir,
-}
-
-/// A child process; killed and reaped when dropped.
-struct ChildGuard(std::process::Child);
-
-impl Drop for ChildGuard {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 impl<'f> Environment<'f> {
@@ -239,15 +231,11 @@ impl<'f> Environment<'f> {
         let (gateway, load) = (binaries.join("hookgate"), binaries.join("hookgate-load"));
         let handler = directory.path().join("handler.sock");
         let mut handler_command = pinned(&load, flood.client_core);
-        let handler_process = ChildGuard(
+        let handler_process = KilledOnDrop(
             handler_command.arg("handler").arg("--socket").arg(&handler).spawn().context("starting taskset")?,
         );
         let network = Network::new(flood.server_core)?;
-        let start = Instant::now();
-        while !handler.exists() {
-            ensure!(start.elapsed() < START_LIMIT, "the handler did not start within {START_LIMIT:?}");
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("the handler's socket", START_LIMIT, || handler.exists())?;
         Ok(Self {
             flood,
             gateway,

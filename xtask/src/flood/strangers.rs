@@ -11,14 +11,16 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::pki::{ClientIdentity, KeyKind, LeafOptions, Pki, Sender, Variant};
+use hookgate_testkit::process::KilledOnDrop;
+use hookgate_testkit::wait::wait_until;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{ChildGuard, Flood, START_LIMIT, pinned};
+use super::{Flood, START_LIMIT, pinned};
 use crate::bench::environment::LoadGenerator;
 use crate::bench::protocol::{self, Identities, Identity, Load, Measured, Reply, Transport, Unit};
 use crate::bench::report::median;
@@ -161,7 +163,7 @@ struct Environment<'f> {
     new: LoadGenerator,
     unknown: LoadGenerator,
     costly: LoadGenerator,
-    _handler: ChildGuard,
+    _handler: KilledOnDrop,
     // Last, because everything above has files in it.
     _directory: tempfile::TempDir,
 }
@@ -189,12 +191,8 @@ impl<'f> Environment<'f> {
         let (load, handler) = (binaries.join("hookgate-load"), directory.path().join("handler.sock"));
         let mut command = pinned(&load, flood.client_core);
         let handler_process =
-            ChildGuard(command.arg("handler").arg("--socket").arg(&handler).spawn().context("starting taskset")?);
-        let start = Instant::now();
-        while !handler.exists() {
-            ensure!(start.elapsed() < START_LIMIT, "the handler did not start within {START_LIMIT:?}");
-            thread::sleep(Duration::from_millis(5));
-        }
+            KilledOnDrop(command.arg("handler").arg("--socket").arg(&handler).spawn().context("starting taskset")?);
+        wait_until("the handler's socket", START_LIMIT, || handler.exists())?;
         let client = |identities: &Path, niceness: &str| {
             let mut command = Command::new("nice");
             command.args(["-n", niceness, "taskset", "--cpu-list", &flood.client_core.to_string()]).arg(&load);
