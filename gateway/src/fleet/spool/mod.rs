@@ -381,11 +381,7 @@ impl Shared {
             let (waiting, dead) = streams.levels(&route).await?;
             let oldest = match waiting {
                 0 => None,
-                _ => {
-                    let subjects = &streams.subjects;
-                    let first = streams.next_waiting(&subjects.spool_of(&route), 0).await?;
-                    first.and_then(|first| streams::read(subjects, first))
-                }
+                _ => streams.next_waiting(&streams.subjects.spool_of(&route), 0).await?,
             };
             let age = oldest.map_or(0, |(_, message)| now_ms().saturating_sub(message.meta.received_ms));
             let (age, percent) = (Duration::from_millis(age), percent(waiting + dead, most).max(of_stream));

@@ -6,12 +6,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use async_nats::jetstream::message::StreamMessage;
 use data_encoding::BASE64;
 use hookgate_io::timer::sleep;
 
 use super::message::{Message, Meta};
-use super::streams::{Attempts, Streams, attempts_of, read};
+use super::streams::{Attempts, Streams, attempts_of};
 use super::{Shared, lane};
 use crate::deliveries::{Answer, Command, Filter, Listed, PAGE, Selection, Shown, now_ms};
 use crate::fleet::stream::Failed;
@@ -50,7 +49,7 @@ pub(super) async fn answer(shared: &Rc<Shared>, streams: &Streams, command: &Com
         Command::Show { id, body } => {
             let Some(found) = find(streams, id).await? else { return Ok(Answer::unknown(id)) };
             let behind = found.behind(streams).await?;
-            Ok(Answer::Delivery(Box::new(Shown { behind, ..shown(shared, &found, *body) })))
+            Ok(Answer::Delivery(Box::new(shown(shared, &found, behind, *body))))
         }
         Command::Drop { id } => {
             let Some(found) = find(streams, id).await? else { return Ok(Answer::unknown(id)) };
@@ -117,7 +116,7 @@ async fn list(shared: &Shared, streams: &Streams, filter: &Filter) -> Result<Vec
 }
 
 /// The first delivery at a place, from a sequence number on, of the route of `filter`.
-async fn next(streams: &Streams, place: Place, filter: &Filter, mut from: u64) -> Result<Option<Found>, Failed> {
+async fn next(streams: &Streams, place: Place, filter: &Filter, from: u64) -> Result<Option<Found>, Failed> {
     let subjects = &streams.subjects;
     let subject = match (place, &filter.route) {
         (Place::Waiting, Some(route)) => subjects.spool_of(route),
@@ -125,22 +124,17 @@ async fn next(streams: &Streams, place: Place, filter: &Filter, mut from: u64) -
         (Place::Dead, Some(route)) => subjects.dead_of(route),
         (Place::Dead, None) => subjects.dead(),
     };
-    loop {
-        let message = at(streams, place, &subject, from).await?;
-        let Some(message) = message else { return Ok(None) };
-        from = message.sequence + 1;
-        // One that is not of hookgate is no delivery.
-        if let Some((sequence, message)) = read(subjects, message) {
-            return found(streams, place, sequence, message).await.map(Some);
-        }
-    }
+    at(streams, place, &subject, from).await
 }
 
-async fn at(streams: &Streams, place: Place, subject: &str, from: u64) -> Result<Option<StreamMessage>, Failed> {
-    match place {
-        Place::Waiting => streams.next_waiting(subject, from).await,
-        Place::Dead => streams.next_dead(subject, from).await,
-    }
+/// The first delivery at a place with this subject, from a sequence number on.
+async fn at(streams: &Streams, place: Place, subject: &str, from: u64) -> Result<Option<Found>, Failed> {
+    let first = match place {
+        Place::Waiting => streams.next_waiting(subject, from).await?,
+        Place::Dead => streams.next_dead(subject, from).await?,
+    };
+    let Some((sequence, message)) = first else { return Ok(None) };
+    found(streams, place, sequence, message).await.map(Some)
 }
 
 async fn found(streams: &Streams, place: Place, sequence: u64, message: Message) -> Result<Found, Failed> {
@@ -164,18 +158,15 @@ async fn find(streams: &Streams, id: &str) -> Result<Option<Found>, Failed> {
     let by_id =
         [(Place::Waiting, streams.subjects.waiting_by_id(id)), (Place::Dead, streams.subjects.buried_by_id(id))];
     for (place, subject) in by_id {
-        if let Some((sequence, message)) =
-            at(streams, place, &subject, 0).await?.and_then(|found| read(&streams.subjects, found))
-        {
-            return found(streams, place, sequence, message).await.map(Some);
+        if let Some(found) = at(streams, place, &subject, 0).await? {
+            return Ok(Some(found));
         }
     }
     // Those with an order key have another subject.
     let (subject, mut from) = (streams.subjects.keyed(), 0);
-    while let Some(message) = streams.next_waiting(&subject, from).await? {
-        from = message.sequence + 1;
-        if let Some((sequence, message)) = read(&streams.subjects, message).filter(|(_, message)| message.meta.id == id)
-        {
+    while let Some((sequence, message)) = streams.next_waiting(&subject, from).await? {
+        from = sequence + 1;
+        if message.meta.id == id {
             return found(streams, Place::Waiting, sequence, message).await.map(Some);
         }
     }
@@ -187,17 +178,8 @@ impl Found {
     async fn behind(&self, streams: &Streams) -> Result<Option<String>, Failed> {
         let Meta { route, key, .. } = &self.message.meta;
         let Some(key) = key.as_ref().filter(|_| self.place == Place::Waiting) else { return Ok(None) };
-        let (subject, mut from) = (streams.subjects.of_key(route, key), 0);
-        while let Some(message) = streams.next_waiting(&subject, from).await? {
-            if message.sequence >= self.sequence {
-                break;
-            }
-            from = message.sequence + 1;
-            if let Some((_, first)) = read(&streams.subjects, message) {
-                return Ok(Some(first.meta.id));
-            }
-        }
-        Ok(None)
+        let first = streams.next_waiting(&streams.subjects.of_key(route, key), 0).await?;
+        Ok(first.filter(|(sequence, _)| *sequence < self.sequence).map(|(_, first)| first.meta.id))
     }
 
     async fn remove(&self, streams: &Streams) -> Result<(), Failed> {
@@ -310,7 +292,7 @@ fn listed_as(shared: &Shared, found: &Found) -> Listed {
     }
 }
 
-fn shown(shared: &Shared, found: &Found, with_body: bool) -> Shown {
+fn shown(shared: &Shared, found: &Found, behind: Option<String>, with_body: bool) -> Shown {
     let request = found.message.request();
     let parts = request.as_ref().map(crate::deliveries::StoredRequest::parts);
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
@@ -320,7 +302,7 @@ fn shown(shared: &Shared, found: &Found, with_body: bool) -> Shown {
         proof: found.message.meta.proof.clone(),
         fields: fields.map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
         body_bytes: parts.map_or(0, |parts| parts.body.len() as u64),
-        behind: None,
+        behind,
         body_base64: parts.filter(|_| with_body).map(|parts| BASE64.encode(&parts.body)),
     }
 }

@@ -185,14 +185,36 @@ impl Streams {
         Ok(u64::try_from(info.config.max_bytes).map_or(0, |most| super::percent(info.state.bytes, most)))
     }
 
-    /// The first delivery that waits with this subject, from this sequence number on.
-    pub(super) async fn next_waiting(&self, subject: &str, from: u64) -> Result<Option<StreamMessage>, Failed> {
-        next(&self.spool, subject, from).await
+    /// The first delivery that waits with this subject, from this sequence number on, with its own.
+    pub(super) async fn next_waiting(&self, subject: &str, from: u64) -> Result<Option<(u64, Message)>, Failed> {
+        self.next(&self.spool, subject, from).await
     }
 
-    /// The first dead letter with this subject, from this sequence number on.
-    pub(super) async fn next_dead(&self, subject: &str, from: u64) -> Result<Option<StreamMessage>, Failed> {
-        next(&self.dead, subject, from).await
+    /// The first dead letter with this subject, from this sequence number on, with its own.
+    pub(super) async fn next_dead(&self, subject: &str, from: u64) -> Result<Option<(u64, Message)>, Failed> {
+        self.next(&self.dead, subject, from).await
+    }
+
+    /// Passes over messages that are not of hookgate. The log names them when they are pulled.
+    async fn next(&self, stream: &Stream, subject: &str, mut from: u64) -> Result<Option<(u64, Message)>, Failed> {
+        loop {
+            let message = match stream.raw_message_builder().next_by_subject(subject).sequence(from).send().await {
+                Ok(message) => message,
+                Err(error) if is_missing(&error.kind()) => return Ok(None),
+                Err(error) => return Err(failed(error)),
+            };
+            let sequence = message.sequence;
+            if let Some(message) = self.read(message) {
+                return Ok(Some((sequence, message)));
+            }
+            from = sequence + 1;
+        }
+    }
+
+    /// What a message of a stream is; `None` if it is not one of hookgate.
+    fn read(&self, message: StreamMessage) -> Option<Message> {
+        let StreamMessage { subject, headers, payload, .. } = message;
+        Message::parse(Some(&headers), payload).filter(|message| self.subjects.are_of(&message.meta, &subject))
     }
 
     /// The last sequence number of the spool, or of the dead letters.
@@ -300,14 +322,6 @@ async fn find_bucket(
     context.get_key_value(name).await.map_err(failed)
 }
 
-async fn next(stream: &Stream, subject: &str, from: u64) -> Result<Option<StreamMessage>, Failed> {
-    match stream.raw_message_builder().next_by_subject(subject).sequence(from).send().await {
-        Ok(message) => Ok(Some(message)),
-        Err(error) if is_missing(&error.kind()) => Ok(None),
-        Err(error) => Err(failed(error)),
-    }
-}
-
 fn is_missing(kind: &LastRawMessageErrorKind) -> bool {
     match kind {
         LastRawMessageErrorKind::NoMessageFound => true,
@@ -339,13 +353,6 @@ fn not_put(error: PublishError) -> NotPut {
         }
         _ => NotPut::Failed(failed(format!("{error} {because}"))),
     }
-}
-
-/// What a message of a stream is; `None` if it is not one of hookgate.
-pub(super) fn read(subjects: &Subjects, message: StreamMessage) -> Option<(u64, Message)> {
-    let (subject, sequence) = (message.subject, message.sequence);
-    let message = Message::parse(Some(&message.headers), message.payload)?;
-    subjects.are_of(&message.meta, &subject).then_some((sequence, message))
 }
 
 /// The state of a delivery that waits, with what was noted of it.
