@@ -52,23 +52,22 @@ fn kept_pauses(state: &StateDirectory, name: &str) -> Option<Pauses> {
             return None;
         }
     };
-    let routes: Result<Vec<String>, _> = serde_json::from_slice(&bytes);
-    if let Err(error) = &routes {
+    let paused = serde_json::from_slice(&bytes);
+    if let Err(error) = &paused {
         tracing::warn!(name, %error, "the file with the routes that were paused last is damaged");
     }
-    routes.ok().map(|routes| routes.into_iter().collect())
+    paused.ok()
 }
 
-/// Keeps what the servers tell of pauses, for the time without them and after a restart, as long as the process runs.
-pub(super) async fn keep_pauses(fleet: Arc<Fleet>, name: Arc<str>, state: StateDirectory) {
+/// Keeps what the servers tell of pauses, for the time without them and after a restart, as long as the process runs. The file has `kept`.
+pub(super) async fn keep_pauses(fleet: Arc<Fleet>, name: Arc<str>, state: StateDirectory, mut kept: Option<Pauses>) {
     let name = name_of(&name);
-    let (mut kept, mut is_failing) = (kept_pauses(&state, &name), false);
+    let mut is_failing = false;
     loop {
         let paused = fleet.paused();
         if let Some(now) = paused.as_ref().filter(|_| paused != kept) {
-            let routes: Vec<&str> = now.routes().collect();
             // Names always serialize. It is tried again with the next look.
-            let text = serde_json::to_vec(&routes).unwrap_or_default();
+            let text = serde_json::to_vec(now).unwrap_or_default();
             match state.write(&name, &text) {
                 Ok(()) => (kept, is_failing) = (paused, false),
                 Err(error) if !is_failing => {

@@ -193,7 +193,10 @@ fn open_memory(
         let stored = Stored { disk: loader.store().cloned(), fleet: loader.fleet.clone() };
         answer_questions(state.path(), &loader.recent, stored);
         if let (Some(config), Some(fleet)) = (&config.fleet, &loader.fleet) {
-            drop(tokio::spawn(super::fleet::keep_pauses(Arc::clone(fleet), Arc::clone(&config.name), state.clone())));
+            // Until the thread runs, the fleet knows what the file says.
+            let kept = fleet.paused();
+            let keep = super::fleet::keep_pauses(Arc::clone(fleet), Arc::clone(&config.name), state.clone(), kept);
+            drop(tokio::spawn(keep));
         }
         if deliveries.is_none() && has_replay(config) {
             tracing::warn!("deliveries are remembered in memory alone: a restart forgets which were taken");

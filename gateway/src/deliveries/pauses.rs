@@ -4,8 +4,10 @@
 
 use std::collections::BTreeSet;
 
-/// The names of paused routes; an empty name stands for every route.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+/// The names of paused routes; an empty name stands for every route. As JSON, an array of names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pauses(BTreeSet<String>);
 
 impl Pauses {
@@ -13,11 +15,6 @@ impl Pauses {
     #[must_use]
     pub fn hold(&self, route: &str) -> bool {
         !self.0.is_empty() && (self.0.contains(route) || self.0.contains(""))
-    }
-
-    /// Their names; an empty one stands for every route.
-    pub fn routes(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
     }
 
     /// Pauses a route, or with an empty name every route.

@@ -231,8 +231,8 @@ struct Shared {
     found: Mutex<Option<Streams>>,
     next_look: Cell<Instant>,
     pulled: lane::Offers,
-    /// `None` until the servers have told this process.
-    pauses: RefCell<Option<Pauses>>,
+    /// Whether the servers have told this process what is paused.
+    knows_pauses: Cell<bool>,
     levels: RefCell<HashMap<Arc<str>, Level>>,
     is_failing: Cell<bool>,
     next_put: Cell<Instant>,
@@ -333,14 +333,14 @@ impl Shared {
 
     /// Whether the route is paused at all hosts; `None` if the servers have not told yet.
     fn is_paused(&self, route: &str) -> Option<bool> {
-        self.pauses.borrow().as_ref().map(|pauses| pauses.hold(route))
+        self.knows_pauses.get().then(|| self.status.is_paused(route)).flatten()
     }
 
     /// These routes are paused, and no others.
     fn set_pauses(&self, pauses: Pauses) {
         self.status.levels.set_paused(&pauses);
-        *self.status.told() = Some(pauses.clone());
-        *self.pauses.borrow_mut() = Some(pauses);
+        *self.status.told() = Some(pauses);
+        self.knows_pauses.set(true);
     }
 
     /// Counts what waits, and sees what is paused, every now and then. Ends with the dispatcher.
@@ -364,8 +364,7 @@ impl Shared {
                 None => self.lost(),
             }
             // Nothing is pulled before the pauses are known.
-            let is_known = self.pauses.borrow().is_some();
-            sleep(if is_known { LOOK } else { FIRST_LOOK }).await;
+            sleep(if self.knows_pauses.get() { LOOK } else { FIRST_LOOK }).await;
             if demands.has_changed().is_err() {
                 return;
             }
@@ -423,7 +422,7 @@ impl Spool {
             found: Mutex::default(),
             next_look: Cell::new(now),
             pulled,
-            pauses: RefCell::default(),
+            knows_pauses: Cell::new(false),
             levels: RefCell::default(),
             is_failing: Cell::new(false),
             next_put: Cell::new(now),

@@ -257,14 +257,12 @@ impl Streams {
     /// The routes that are paused, and the revision that says so.
     pub(super) async fn pauses(&self) -> Result<(Pauses, u64), Failed> {
         let Some(entry) = self.attempts.entry(PAUSED).await.map_err(failed)? else { return Ok((Pauses::default(), 0)) };
-        let routes: Vec<String> = serde_json::from_slice(&entry.value).unwrap_or_default();
-        Ok((routes.into_iter().collect(), entry.revision))
+        Ok((serde_json::from_slice(&entry.value).unwrap_or_default(), entry.revision))
     }
 
     /// Replaces what `revision` says. Fails if another host has changed it since.
     pub(super) async fn set_pauses(&self, pauses: &Pauses, revision: u64) -> Result<(), Failed> {
-        let routes: Vec<&str> = pauses.routes().collect();
-        let value = serde_json::to_vec(&routes).map_err(failed)?;
+        let value = serde_json::to_vec(pauses).map_err(failed)?;
         self.attempts.update(PAUSED, value.into(), revision).await.map_err(failed).map(drop)
     }
 
