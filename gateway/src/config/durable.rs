@@ -116,9 +116,14 @@ impl Durable {
     /// lowered since.
     #[must_use]
     pub fn filled_percent(&self, entries: u64, bytes: u64) -> u64 {
-        let part = |used: u64, most: u64| used.saturating_mul(100) / most.max(1);
-        part(entries, self.max_entries).max(part(bytes, self.max_bytes))
+        percent_used(entries, self.max_entries).max(percent_used(bytes, self.max_bytes))
     }
+}
+
+/// How much of a bound is used, in whole percent; above 100 if it was lowered since.
+#[must_use]
+pub fn percent_used(used: u64, most: u64) -> u64 {
+    used.saturating_mul(100) / most.max(1)
 }
 
 impl Default for Durable {

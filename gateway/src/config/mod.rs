@@ -96,7 +96,7 @@ pub use self::acme::{AcmeOrder, ExternalAccount, HmacKey};
 pub use self::admin::{Admin, AdminAddress};
 pub use self::certificate::{AcmeCertificate, Certificate, ChainEnd, ServerCertificate};
 pub use self::crls::{FetchedLists, parse_fetched};
-pub use self::durable::{Durable, OrderBy};
+pub use self::durable::{Durable, OrderBy, percent_used};
 pub(crate) use self::error::one_line;
 pub use self::error::{
     AcmeProblem, CertificateProblem, ConfigError, ConfigErrors, DurableProblem, FileForm, FleetProblem, HandlerProblem,

@@ -29,6 +29,7 @@ use tokio::task::spawn_local;
 use self::message::Message;
 use self::streams::{NotPut, Streams, Wanted};
 use crate::cause::Cause;
+use crate::config::percent_used;
 use crate::deliveries::{Alarm, Answer, Command, Fate, Levels, Pauses, Spooled, StoredRequest, Usage, Waiting, now_ms};
 use crate::fleet::stream::{Failed, Told};
 use crate::metrics::fleet as metrics;
@@ -383,7 +384,7 @@ impl Shared {
                 _ => streams.next_waiting(&streams.subjects.spool_of(&route), 0).await?,
             };
             let age = oldest.map_or(0, |(_, message)| now_ms().saturating_sub(message.meta.received_ms));
-            let (age, percent) = (Duration::from_millis(age), percent(waiting + dead, most).max(of_stream));
+            let (age, percent) = (Duration::from_millis(age), percent_used(waiting + dead, most).max(of_stream));
             metrics::stored(&route, waiting, dead, age);
             metrics::filled(&route, percent);
             metrics::paused(&route, self.is_paused(&route) == Some(true));
@@ -398,11 +399,6 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-/// How much of a bound is used, in percent.
-fn percent(used: u64, most: u64) -> u64 {
-    used.saturating_mul(100) / most.max(1)
 }
 
 /// The spool, on the thread that talks to the servers.

@@ -23,6 +23,7 @@ use async_nats::jetstream::{self, Context, ErrorCode};
 use serde::{Deserialize, Serialize};
 
 use super::message::{Message, Meta, Subjects, token};
+use crate::config::percent_used;
 use crate::deliveries::Pauses;
 use crate::fleet::stream::{self, Failed, Told, failed};
 
@@ -182,7 +183,7 @@ impl Streams {
     /// How much of the bytes of the stream of what waits is used, in percent; 0 if it has no bound.
     pub(super) async fn filled_percent(&self) -> Result<u64, Failed> {
         let info = self.spool.get_info().await.map_err(failed)?;
-        Ok(u64::try_from(info.config.max_bytes).map_or(0, |most| super::percent(info.state.bytes, most)))
+        Ok(u64::try_from(info.config.max_bytes).map_or(0, |most| percent_used(info.state.bytes, most)))
     }
 
     /// The first delivery that waits with this subject, from this sequence number on, with its own.
