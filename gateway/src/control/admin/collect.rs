@@ -174,26 +174,23 @@ pub(super) fn spool(snapshot: &Snapshot, disk: Option<&Levels>, fleet: Option<&O
     let durable = snapshot.routes.routes().iter().zip(snapshot.durable.iter());
     let rules: BTreeMap<Arc<str>, &Durable> =
         durable.filter_map(|(route, rule)| Some((Arc::clone(&route.name), &**rule.as_ref()?))).collect();
-    let at = |stored_at, levels: Option<&Levels>, of_stream: u64, with_every_route: bool| {
+    let stored = |levels: Option<&Levels>, with_every_route: bool| {
         let mut all = levels.map(Levels::all).unwrap_or_default();
         for route in rules.keys().filter(|_| with_every_route) {
             all.entry(Arc::clone(route)).or_default();
         }
-        let facts = |(route, level): (Arc<str>, Level)| {
-            let is_paused = levels.is_some_and(|levels| levels.is_paused(&route));
-            let mut facts = spool_of(&route, level, is_paused, rules.get(&route).copied());
-            if stored_at == StoredAt::Fleet {
-                let filled_percent = facts.filled_percent.map(|percent| percent.max(of_stream));
-                facts = SpoolFacts { stored_at, bytes: None, filled_percent, ..facts };
-            }
-            facts
-        };
+        let is_paused = |route: &str| levels.is_some_and(|levels| levels.is_paused(route));
+        let facts =
+            |(route, level): (Arc<str>, Level)| spool_of(&route, level, is_paused(&route), rules.get(&route).copied());
         all.into_iter().map(facts).collect::<Vec<_>>()
     };
-    let fleet = fleet.and_then(|fleet| fleet.spool.as_ref());
-    let mut spool = at(StoredAt::Disk, disk, 0, fleet.is_none());
-    spool.extend(fleet.into_iter().flat_map(|(levels, filled)| at(StoredAt::Fleet, Some(levels), *filled, true)));
-    spool
+    let Some((levels, of_stream)) = fleet.and_then(|fleet| fleet.spool.as_ref()) else { return stored(disk, true) };
+    let at_fleet = |facts: SpoolFacts| {
+        let filled_percent = facts.filled_percent.map(|percent| percent.max(*of_stream));
+        SpoolFacts { stored_at: StoredAt::Fleet, bytes: None, filled_percent, ..facts }
+    };
+    // What waits on the disk of a host in a fleet is an exception.
+    stored(disk, false).into_iter().chain(stored(Some(levels), true).into_iter().map(at_fleet)).collect()
 }
 
 fn spool_of(route: &str, level: Level, is_paused: bool, rule: Option<&Durable>) -> SpoolFacts {
