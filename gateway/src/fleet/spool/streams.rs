@@ -165,8 +165,9 @@ impl Streams {
 
     /// Deliveries of a route that wait, and its dead letters.
     pub(super) async fn levels(&self, route: &str) -> Result<(u64, u64), Failed> {
+        // Each consumer comes with what the servers said of it just now.
         let consumer = self.consumer(route).await?;
-        let waiting = consumer.get_info().await.map_err(failed)?;
+        let waiting = consumer.cached_info();
         // A consumer that no host pulls from counts what there is.
         let name = format!("count-{}", token(route));
         let config = ConsumerConfig {
@@ -176,8 +177,7 @@ impl Streams {
             ..ConsumerConfig::default()
         };
         let counter = self.dead.get_or_create_consumer(&name, config).await.map_err(failed)?;
-        let dead = counter.get_info().await.map_err(failed)?;
-        Ok((waiting.num_pending + waiting.num_ack_pending as u64, dead.num_pending))
+        Ok((waiting.num_pending + waiting.num_ack_pending as u64, counter.cached_info().num_pending))
     }
 
     /// How much of the bytes of the stream of what waits is used, in percent; 0 if it has no bound.
