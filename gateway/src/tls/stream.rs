@@ -221,6 +221,7 @@ impl Hello {
             refused: None,
             ended: false,
             alerted: false,
+            holds_ticket: false,
             read: 0,
             is_admitted: false,
             without_content: 0,
@@ -252,6 +253,8 @@ pub struct TlsStream {
     ended: bool,
     /// The peer broke TLS, and the alert about it is queued.
     alerted: bool,
+    /// Nothing but a ticket is queued. It goes out with what is sent next, or before a rest: alone it is a segment, and wakes the peer, for nothing.
+    holds_ticket: bool,
     /// Plaintext bytes handed to the reader.
     read: u64,
     /// The chain of the peer is admitted.
@@ -269,13 +272,13 @@ impl TlsStream {
         loop {
             self.decrypt()?;
             self.encrypt()?;
-            // After a complete TLS 1.3 handshake only a ticket is queued: it is sent with the first answer.
-            let ticket_only = !self.connection.is_handshaking()
-                && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-            if !ticket_only {
+            let is_complete = !self.connection.is_handshaking();
+            // After a complete TLS 1.3 handshake only a ticket is queued.
+            self.holds_ticket = is_complete && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+            if !self.holds_ticket {
                 poll_fn(|context| self.socket.poll_drain(context)).await?;
             }
-            if !self.connection.is_handshaking() {
+            if is_complete {
                 return Ok(());
             }
             intake.fill(&mut self.socket).await?;
@@ -386,6 +389,9 @@ impl TlsStream {
     /// Waits until the peer sends something or ends the stream, without buffers. Call it when everything received was read and
     /// everything written was flushed. If the socket fails, the next read returns the error.
     pub async fn rest(&mut self) {
+        if std::mem::take(&mut self.holds_ticket) && poll_fn(|context| self.socket.poll_drain(context)).await.is_err() {
+            return;
+        }
         poll_fn(|context| self.socket.poll_rest(context)).await;
     }
 
@@ -509,6 +515,7 @@ impl Write for TlsStream {
         if this.socket.pending() >= QUEUE_MAX {
             ready!(this.socket.poll_drain(context))?;
         }
+        this.holds_ticket = false;
         // rustls takes at most its buffer's limit, 64 KiB.
         let count = this.connection.writer().write_vectored(slices)?;
         this.encrypt()?;
@@ -516,6 +523,9 @@ impl Write for TlsStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.holds_ticket {
+            return Poll::Ready(Ok(()));
+        }
         self.socket.poll_drain(context)
     }
 
