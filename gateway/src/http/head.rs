@@ -84,16 +84,24 @@ pub fn check_direction(server_name: Option<&str>, host: &str) -> Result<(), Refu
     }
 }
 
-/// What h2 leaves to its users: the number of fields, one statement about the host, and one field of cookies, which is what a handler can
-/// read (RFC 9113, section 8.2.3).
+/// What h2 leaves to its users: the number of fields, values without white space around them, one statement about the host, and one field of
+/// cookies, which is what a handler can read (RFC 9113, section 8.2.3).
 ///
 /// # Errors
 ///
-/// `head_too_large`, or `malformed_request` if `:authority` and Host differ (RFC 9113, section 8.3.1).
+/// `head_too_large`; or `malformed_request` if `:authority` and Host differ (RFC 9113, section 8.3.1), or a value begins or ends with white space
+/// (8.2.1): a handler takes it away, so that hookgate would compare another value than the handler sees.
 pub(super) fn complete_stream_head(head: &mut Parts, limits: &Limits) -> Result<(), Refusal> {
     if head.headers.len() > limits.max_headers {
         let detail = format!("The request has more than {} fields (max_headers).", limits.max_headers);
         return Err(Refusal::new(Reject::HeadTooLarge, detail));
+    }
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let is_padded = |value: &HeaderValue| is_space(value.as_bytes().first()) || is_space(value.as_bytes().last());
+    if let Some((name, _)) = head.headers.iter().find(|(_, value)| is_padded(value)) {
+        let detail =
+            format!("The value of the field {name} begins or ends with white space (RFC 9113, section 8.2.1).");
+        return Err(Refusal::new(Reject::MalformedRequest, detail));
     }
     if let (Some(authority), Some(field)) = (head.uri.authority(), head.headers.get(HOST))
         && !authority.as_str().as_bytes().eq_ignore_ascii_case(field.as_bytes())

@@ -189,12 +189,17 @@ fn a_request_that_contradicts_itself_is_malformed_and_the_others_go_on() {
     peer.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, &host)).unwrap();
     peer.answer(1).unwrap();
     assert_eq!(gateway.wait_rejections("malformed_request", 1.0).unwrap(), 1.0, "Host and :authority");
+    for (stream, value) in [(7, " x"), (9, "x "), (11, "\tx"), (13, "x\t"), (15, " ")] {
+        let padded = [head(), field("x-id", value)].concat();
+        let answer = peer.ask(stream, frame(HEADERS, END_HEADERS | END_STREAM, stream, &padded)).unwrap();
+        assert_eq!(answer.verdict(), (400, "malformed_request".to_owned()), "{value:?}");
+    }
     let connection = [head(), field("connection", "close")].concat();
-    peer.send(frame(HEADERS, END_HEADERS | END_STREAM, 3, &connection)).unwrap();
-    peer.wait(|frame| frame.kind == RST_STREAM && frame.stream == 3).unwrap();
-    assert_eq!(gateway.wait_rejections("malformed_request", 2.0).unwrap(), 2.0, "a field of the connection");
-    peer.send([open(5), frame(0, END_STREAM, 5, b"{}")].concat()).unwrap();
-    peer.answer(5).unwrap();
+    peer.send(frame(HEADERS, END_HEADERS | END_STREAM, 17, &connection)).unwrap();
+    peer.wait(|frame| frame.kind == RST_STREAM && frame.stream == 17).unwrap();
+    assert_eq!(gateway.wait_rejections("malformed_request", 7.0).unwrap(), 7.0, "a field of the connection");
+    peer.send([open(19), frame(0, END_STREAM, 19, b"{}")].concat()).unwrap();
+    peer.answer(19).unwrap();
     assert_eq!(gateway.handler().request_count(), 1);
 }
 
