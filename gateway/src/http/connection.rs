@@ -75,6 +75,9 @@ pub(super) struct Connection {
     pub(super) account: RefCell<Option<Account>>,
     /// A request was answered, or what came instead of one.
     pub(super) has_served: Cell<bool>,
+    /// A handler may have bytes of the request, or it is being stored: from here on it is finished, even if its peer wants no answer any more. The
+    /// peer of a stream can say so.
+    pub(super) is_begun: Cell<bool>,
 }
 
 impl Drop for Connection {
@@ -246,6 +249,7 @@ impl Connection {
             streamed: RefCell::default(),
             account: RefCell::default(),
             has_served: Cell::new(false),
+            is_begun: Cell::new(false),
         })
     }
 
@@ -266,6 +270,7 @@ impl Connection {
             streamed: RefCell::default(),
             account: RefCell::default(),
             has_served: Cell::new(false),
+            is_begun: Cell::new(false),
         })
     }
 

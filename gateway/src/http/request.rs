@@ -228,11 +228,12 @@ async fn process(
     let now = connection.server.context.now();
     if let Some(rule) = snapshot.durable(route_id) {
         let began = Instant::now();
+        connection.is_begun.set(true);
         let stored = durable::store(&snapshot, (route_id, rule), request, &forwarded, delivery, now).await;
         connection.note(|account| (account.proof, account.stored) = (proof, Some(began.elapsed())));
         return stored.map(Answer::Stored);
     }
-    let request = Outgoing::of_authenticated(request, forwarded);
+    let request = Outgoing::of_authenticated(request, forwarded).noting(&connection.is_begun);
     let held = fleet::claim(&snapshot, route, delivery.as_ref(), duplicate_status, now).await?;
     hand_over(connection, &snapshot, route, request, (delivery, held, proof)).await.map(Answer::OfHandler)
 }

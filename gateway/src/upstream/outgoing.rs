@@ -3,6 +3,8 @@
 //! Owns that nothing reaches a handler but what every check has passed: an [`AuthenticatedRequest`], or a [`StoredRequest`], which was one when it was
 //! stored. Must not choose the fields of the first: [`super::headers`] does.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::HeaderValue;
@@ -13,7 +15,10 @@ use crate::deliveries::{RequestParts, StoredRequest};
 use hookgate_core::auth::AuthenticatedRequest;
 
 /// A request for a handler. It is made anew for each connection that it is tried on, so that a request that is sent once is not copied.
-pub struct Outgoing<'a>(Origin<'a>);
+pub struct Outgoing<'a> {
+    origin: Origin<'a>,
+    begun: Option<&'a Cell<bool>>,
+}
 
 #[expect(
     clippy::large_enum_variant,
@@ -27,27 +32,35 @@ enum Origin<'a> {
 impl<'a> Outgoing<'a> {
     /// Of a request that every check has passed, with what hookgate adds.
     pub fn of_authenticated(request: AuthenticatedRequest, forwarded: Forwarded<'a>) -> Self {
-        Self(Origin::Authenticated { request, forwarded })
+        Self { origin: Origin::Authenticated { request, forwarded }, begun: None }
     }
 
     /// Of a stored delivery with this id, for its attempt with this number, from 1.
     pub fn of_stored(request: StoredRequest, id: &str, attempt: u32) -> Self {
         // The id is one of hookgate's: hexadecimal digits.
         let delivery = HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Self(Origin::Stored { request, delivery, attempt })
+        Self { origin: Origin::Stored { request, delivery, attempt }, begun: None }
+    }
+
+    /// The same, which sets `begun` before a handler gets a byte of it.
+    pub fn noting(self, begun: &'a Cell<bool>) -> Self {
+        Self { begun: Some(begun), ..self }
     }
 
     /// Its method.
     pub(super) fn method(&self) -> &Method {
-        match &self.0 {
+        match &self.origin {
             Origin::Authenticated { request, .. } => &request.head().method,
             Origin::Stored { request, .. } => &request.parts().method,
         }
     }
 
-    /// As it is sent.
+    /// As it is sent, which begins now.
     pub(super) fn request(&self) -> Request<Full<Bytes>> {
-        match &self.0 {
+        if let Some(begun) = self.begun {
+            begun.set(true);
+        }
+        match &self.origin {
             Origin::Authenticated { request, forwarded } => headers::outgoing(request, forwarded),
             Origin::Stored { request, delivery, attempt } => {
                 let RequestParts { method, target, fields, body } = request.parts();
@@ -66,7 +79,7 @@ impl<'a> Outgoing<'a> {
     /// What is stored of it.
     pub fn to_parts(&self) -> RequestParts {
         let (head, _) = self.request().into_parts();
-        let body = match &self.0 {
+        let body = match &self.origin {
             Origin::Authenticated { request, .. } => request.body(),
             Origin::Stored { request, .. } => &request.parts().body,
         };

@@ -142,9 +142,12 @@ fn frames_that_ask_for_nothing_are_bounded() {
     }
 }
 
+/// Of handlers that do not answer requests which are reset: short, so that the end of the last is not far.
+const HANDLER_TIME: &str = "handler_timeout_ms = 2000";
+
 #[test]
 fn rapid_resets_are_bounded() {
-    let gateway = start("");
+    let gateway = start(HANDLER_TIME);
     let cost = Cost::of(&gateway);
     gateway.handler().set_behaviour(Behaviour::NeverAnswer);
     // All at once: most are reset before they begin.
@@ -203,7 +206,7 @@ fn flood_unanswered(gateway: &TestGateway, frames: impl Iterator<Item = Vec<u8>>
 
 #[test]
 fn streams_beyond_the_bound_are_refused_and_too_many_of_them_end_the_connection() {
-    let gateway = start("");
+    let gateway = start(HANDLER_TIME);
     let (peer, handled) = flood_unanswered(&gateway, streams(3000).map(request));
     assert!(handled <= STREAMS, "{handled}");
     assert!(peer.count(RST_STREAM) as u64 <= RESETS, "{}", peer.count(RST_STREAM));
@@ -217,7 +220,7 @@ type Way<'w> = (&'w str, &'w dyn Fn(u32) -> Vec<u8>);
 /// MadeYouReset (CVE-2025-8671): the peer breaks a rule on a stream, so that the server resets it, while its request goes on.
 #[test]
 fn streams_that_a_peer_has_the_daemon_reset_are_bounded() {
-    let gateway = start("");
+    let gateway = start(HANDLER_TIME);
     let announcing = |stream| {
         let head = [head(), field("content-length", "1")].concat();
         frame(HEADERS, END_HEADERS, stream, &head)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hookgate_testkit::handler::Behaviour;
+use hookgate_testkit::wait::wait_until;
 use rustix::process::Signal;
 
 use super::frames::{GOAWAY, Http2, NO_ERROR, PING, frame, request, reset};
@@ -61,17 +62,20 @@ fn pagerduty_root(gateway: &crate::test_gateway::TestGateway) -> String {
 }
 
 #[test]
-fn a_peer_that_leaves_or_resets_frees_the_handler() {
-    let gateway = start("handler_max_in_flight = 1");
+fn a_handler_that_does_not_answer_a_peer_that_leaves_or_resets_is_free_when_its_time_is_up() {
+    let gateway = start("handler_max_in_flight = 1\nhandler_timeout_ms = 1000");
     gateway.handler().set_behaviour(Behaviour::NeverAnswer);
     let mut peer = Http2::connect(&gateway.client).unwrap();
     peer.send(request(1)).unwrap();
     gateway.handler().wait_for(1, SOON).unwrap();
-    peer.send([reset(1), request(3)].concat()).unwrap();
+    peer.send(reset(1)).unwrap();
+    let in_flight = || gateway.daemon.metric("hookgate_handler_requests_in_flight", &[]).unwrap();
+    wait_until("the end of the first", SOON, || in_flight() == 0.0).unwrap();
+    peer.send(request(3)).unwrap();
     gateway.handler().wait_for(2, SOON).unwrap();
     peer.finish_sending().unwrap();
     gateway.wait_no_connection().unwrap();
-    gateway.daemon.wait_metric("hookgate_requests_total", &[("status", "499")], 2.0, SOON).unwrap();
+    gateway.daemon.wait_metric("hookgate_requests_total", &[("status", "504")], 2.0, SOON).unwrap();
     gateway.handler().set_behaviour(Behaviour::Json);
     gateway.still_serves().unwrap();
 }

@@ -6,6 +6,7 @@ pub(crate) mod frames;
 mod requests;
 mod routes;
 mod slow;
+mod unwanted;
 
 use crate::test_gateway::TestGateway;
 

@@ -7,6 +7,7 @@ mod frames;
 mod phase;
 mod stream;
 mod transport;
+mod unwanted;
 
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
@@ -14,6 +15,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
 use h2::server::{self, Builder, SendResponse};
 use h2::{Reason, RecvStream};
@@ -22,6 +24,7 @@ use hyper::Request;
 use self::phase::{Phase, Sight};
 use self::stream::{Begun, Ended};
 use self::transport::{Leaving, Link, Transport};
+use self::unwanted::Unwanted;
 use super::Server;
 use super::connection::{Connection, Peer, linger};
 use crate::access::Outcome;
@@ -73,9 +76,11 @@ pub async fn serve(server: Rc<Server>, stream: TlsStream, peer: Peer, deadline: 
     let connection = Connection::new(server, peer, deadline);
     connection.exchange.set_timer(Phase::first_timer(&limits));
     let link = Link::new(&connection, stream);
+    let unwanted = Rc::new(Unwanted::default());
     // On the heap, and freed before the end of the stream is waited for.
-    let outcome = Box::pin(serve_streams(&builder, &link)).await;
-    end(link, outcome).await;
+    let outcome = Box::pin(serve_streams(&builder, &link, &unwanted)).await;
+    // The connection counts as open as long as a handler works for it.
+    join(end(link, outcome), unwanted.finish()).await;
 }
 
 /// The bounds of h2.
@@ -102,7 +107,7 @@ struct Finish {
     phase: Phase,
 }
 
-async fn serve_streams(builder: &Builder, link: &Rc<Link>) -> Finish {
+async fn serve_streams(builder: &Builder, link: &Rc<Link>, unwanted: &Rc<Unwanted>) -> Finish {
     let h2 = match builder.handshake(Transport(Rc::clone(link))).await {
         Ok(h2) => h2,
         Err(error) => return Finish { outcome: Err(error), phase: Phase::First },
@@ -113,6 +118,7 @@ async fn serve_streams(builder: &Builder, link: &Rc<Link>) -> Finish {
         is_narrow: link.connection.exchange.is_stranger(),
         begin: stream::serve,
         streams: FuturesUnordered::new(),
+        unwanted: Rc::clone(unwanted),
         open: Vec::new(),
         answered: Vec::new(),
         phase: Phase::First,
@@ -141,6 +147,8 @@ struct Serving<F> {
     is_narrow: bool,
     begin: fn(Begun) -> F,
     streams: FuturesUnordered<F>,
+    /// Those that go on without their streams.
+    unwanted: Rc<Unwanted>,
     /// What the requests that are being answered see of the connection, with the numbers of their streams.
     open: Vec<(u32, Rc<Connection>)>,
     /// The same of those whose answers h2 has, and the kernel may not have.
@@ -166,6 +174,7 @@ impl<F: Future<Output = Ended>> Serving<F> {
         loop {
             // What streams send is written by the poll of the connection, which therefore comes last.
             self.poll_streams(context);
+            let _ = self.unwanted.poll(context);
             self.link.go_on_reading();
             if self.link.leaving().is_some() && self.said == Said::Nothing {
                 self.h2.graceful_shutdown();
@@ -233,7 +242,8 @@ impl<F: Future<Output = Ended>> Serving<F> {
         let connection = of_all.stream(of_all.server.context.sweep.watch_task(Timer::unbounded()));
         self.link.open.borrow_mut().push(stream);
         self.open.push((stream, Rc::clone(&connection)));
-        let begun = Begun { link: Rc::clone(&self.link), connection, request, respond };
+        let (link, unwanted) = (Rc::clone(&self.link), Rc::clone(&self.unwanted));
+        let begun = Begun { link, connection, request, respond, unwanted };
         self.streams.push((self.begin)(begun));
     }
 

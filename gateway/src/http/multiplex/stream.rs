@@ -1,9 +1,9 @@
 //! One stream: a request, and its answer.
 //!
 //! Owns the race of an answer with a reset of the peer, and how much of an answer h2 gets: what the windows and its buffer have room for, so that what
-//! it has will be sent. Must not judge the request: [`request`] does, as for HTTP/1.
+//! it has will be sent. Must not judge the request: [`crate::http::request`] does, as for HTTP/1; nor drop one that has begun: [`super::unwanted`] finishes it.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -16,9 +16,9 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderValue};
 use hyper::{Request, Response};
 
 use super::transport::{Leaving, Link};
+use super::unwanted::{Asked, Unwanted};
 use crate::http::answer::AnswerBody;
 use crate::http::connection::Connection;
-use crate::http::request;
 use crate::http::request_body::{RequestBody, StreamBody};
 use crate::upstream::HandlerBodyError;
 use hookgate_core::reject::{Refusal, Reject};
@@ -30,6 +30,7 @@ pub(super) struct Begun {
     pub(super) connection: Rc<Connection>,
     pub(super) request: Request<RecvStream>,
     pub(super) respond: SendResponse<Bytes>,
+    pub(super) unwanted: Rc<Unwanted>,
 }
 
 /// How a stream ended.
@@ -51,15 +52,15 @@ enum Broken {
 
 /// Answers the request of a stream.
 pub(super) async fn serve(begun: Begun) -> Ended {
-    let Begun { link, connection, request, mut respond } = begun;
+    let Begun { link, connection, request, mut respond, unwanted } = begun;
     let stream = respond.stream_id().as_u32();
     let (head, body) = request.into_parts();
     let body = StreamBody::new(&head.headers, body, Rc::clone(&connection.exchange));
     let request = Request::from_parts(head, RequestBody::Http2(body));
     let response = {
-        let mut answer = pin!(request::answer(Rc::clone(&connection), request));
-        poll_fn(|context| match answer.as_mut().poll(context) {
-            Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
+        let mut asked = Asked::new(&connection, request, unwanted);
+        poll_fn(|context| match asked.poll(context) {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
             // The peer wants no answer any more.
             Poll::Pending => respond.poll_reset(context).map(|_| None),
         })
