@@ -59,7 +59,7 @@ struct Place {
     /// The certificate in use.
     current: ArcSwapOption<Kept>,
     /// The same, until it is written to the state directory.
-    unkept: ArcSwapOption<ServerCertificate>,
+    unkept: ArcSwapOption<Kept>,
     state: StateDirectory,
     /// Where it is kept, for messages.
     path: std::path::PathBuf,
@@ -98,7 +98,7 @@ enum What {
     /// It has looked at all of them.
     Withdraw,
     /// A certificate was issued.
-    Use(Arc<ServerCertificate>),
+    Use(Arc<Kept>),
 }
 
 /// How the control loop takes an offer.
@@ -158,7 +158,7 @@ impl Acme {
         let mut known = Certificates::read(state);
         for Task { place, .. } in &self.tasks {
             if let Some(kept) = place.current.load().as_ref().filter(|kept| kept.fits) {
-                known.add(CertificateRecord::new(&place.order, &kept.certificate));
+                known.add(CertificateRecord::new(&place.order, kept));
             }
         }
         known
@@ -219,7 +219,7 @@ impl Acme {
     pub(super) fn change(&mut self, offer: &Offer) -> Option<Change> {
         let task = self.tasks.iter().find(|task| Arc::ptr_eq(&task.place, &offer.place))?;
         match &offer.what {
-            What::Use(certificate) => return Some(Change::Certificate(task.index, Arc::clone(certificate))),
+            What::Use(issued) => return Some(Change::Certificate(task.index, Arc::clone(&issued.certificate))),
             What::Show(challenge) => self.challenges.push((Arc::clone(&offer.place), Arc::clone(challenge))),
             What::Withdraw => self.challenges.retain(|(place, _)| !Arc::ptr_eq(place, &offer.place)),
         }
@@ -258,9 +258,9 @@ impl Offer {
     /// Says whether it is in the snapshot now, or why not.
     pub(super) fn answer(self, verdict: Result<(), String>) {
         // If it is, a reload that comes before the task runs again must find it.
-        if let (Ok(()), What::Use(certificate)) = (&verdict, &self.what) {
-            self.place.current.store(Some(Arc::new(Kept { certificate: Arc::clone(certificate), fits: true })));
-            self.place.unkept.store(Some(Arc::clone(certificate)));
+        if let (Ok(()), What::Use(issued)) = (&verdict, &self.what) {
+            self.place.current.store(Some(Arc::clone(issued)));
+            self.place.unkept.store(Some(Arc::clone(issued)));
         }
         // The task may have ended because of a reload.
         let _ = self.verdict.send(verdict);
@@ -286,8 +286,8 @@ impl Proofs {
     }
 
     /// Waits until every new handshake has this certificate.
-    async fn put_in_use(&self, certificate: Arc<ServerCertificate>) -> Result<(), String> {
-        self.offer(What::Use(certificate)).await
+    async fn put_in_use(&self, issued: Arc<Kept>) -> Result<(), String> {
+        self.offer(What::Use(issued)).await
     }
 
     async fn offer(&self, what: What) -> Result<(), String> {

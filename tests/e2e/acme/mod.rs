@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use data_encoding::{BASE64URL_NOPAD, HEXUPPER};
+use data_encoding::{BASE64, BASE64URL_NOPAD, HEXUPPER};
 use hookgate_testkit::client::OpenSsl;
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::gateway::{Gateway, GatewayOptions};
@@ -420,6 +420,39 @@ fn renewal_id(pem: &str) -> String {
     let issuer = issuer.split_whitespace().next().unwrap().trim_start_matches("keyid:");
     let serial = printed(pem, "-serial");
     format!("{}.{}", encoded(issuer, false), encoded(serial.trim().trim_start_matches("serial="), true))
+}
+
+#[test]
+fn a_certificate_that_is_late_in_its_lifetime_when_it_comes_causes_no_further_order() {
+    let prepare = |authority: &Authority| authority.set(CERTIFICATE, Fault::Rewrite(backdated));
+    let asking = Asking::start("\"certificateValidityPeriod\": 864000", prepare);
+    let is_in_days = |asking: &Asking| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        // Two thirds of ten days, or up to a twentieth of them before.
+        wait_until("the next attempt", LATER, || asking.next_attempt() > now + 6.0 * 86400.0).unwrap();
+        assert_eq!(asking.authority.requests(NEW_ORDER), 1);
+    };
+    asking.wait_attempts("ok", 1.0);
+    is_in_days(&asking);
+    let log = asking.daemon.log();
+    let line = log.lines().rfind(|line| line.contains("lifetime are over")).unwrap();
+    assert!(line.contains("WARN") && line.contains("check the clock of this host"), "{line}");
+    let Asking { daemon, authority, environment } = asking;
+    drop(daemon);
+    let daemon = start_daemon(&environment, &authority, &authority.acme(&[DOMAIN], ""));
+    is_in_days(&Asking { daemon, authority, environment });
+}
+
+/// The chain with the beginning of its first certificate a year earlier. Its signature, which only senders verify, is invalid then.
+fn backdated(chain: &str) -> String {
+    let (first, issuers) = chain.split_once("-----END").unwrap();
+    let body: String = first.lines().filter(|line| !line.starts_with('-')).collect();
+    let mut der = BASE64.decode(body.as_bytes()).unwrap();
+    // The first UTCTime: two digits of the year, and eleven characters more (RFC 5280, section 4.1.2.5.1).
+    let begins = der.windows(2).position(|start| start == [0x17, 13]).unwrap() + 2;
+    let year: u32 = std::str::from_utf8(&der[begins..begins + 2]).unwrap().parse().unwrap();
+    der[begins..begins + 2].copy_from_slice(format!("{:02}", year - 1).as_bytes());
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END{issuers}", BASE64.encode(&der))
 }
 
 #[test]

@@ -73,6 +73,9 @@ impl AccountRecord {
 pub(super) struct CertificateRecord {
     directory: String,
     profile: Option<String>,
+    /// When it came, in seconds since 1970. Files of before have no such time.
+    #[serde(default)]
+    obtained: u64,
     /// Each in base64.
     chain: Vec<String>,
     /// PKCS#8, in base64.
@@ -86,10 +89,12 @@ impl fmt::Debug for CertificateRecord {
 }
 
 impl CertificateRecord {
-    pub(super) fn new(order: &AcmeOrder, certificate: &ServerCertificate) -> Self {
+    pub(super) fn new(order: &AcmeOrder, kept: &Kept) -> Self {
+        let certificate = &kept.certificate;
         Self {
             directory: order.directory.url.to_string(),
             profile: order.profile.clone(),
+            obtained: kept.obtained,
             chain: certificate.chain.iter().map(|der| BASE64.encode(der)).collect(),
             key: Hidden(Zeroizing::new(BASE64.encode(certificate.key.secret_der()))),
         }
@@ -109,7 +114,7 @@ impl CertificateRecord {
         let fits = self.directory == order.directory.url.to_string()
             && self.profile == order.profile
             && certificate.names.len() == order.domains.len();
-        Some(Kept { certificate: Arc::new(certificate), fits })
+        Some(Kept { certificate: Arc::new(certificate), fits, obtained: self.obtained })
     }
 }
 
@@ -119,9 +124,16 @@ pub(super) struct Kept {
     pub(super) certificate: Arc<ServerCertificate>,
     /// Whether it has all the names, and is of this directory and profile. If not, it serves until there is one that is.
     pub(super) fits: bool,
+    /// When it came, in seconds since 1970; 0 if that is not known.
+    pub(super) obtained: u64,
 }
 
 impl Kept {
+    /// One that came at `obtained`, and was judged.
+    pub(super) fn issued(certificate: ServerCertificate, obtained: u64) -> Self {
+        Self { certificate: Arc::new(certificate), fits: true, obtained }
+    }
+
     /// The better of two comes last: the one with more names, then that which fits, then that which ends later.
     fn rank(&self) -> (usize, bool, u64) {
         let until = self.certificate.validity().map_or(0, |(_, until)| until);
