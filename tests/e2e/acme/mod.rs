@@ -244,7 +244,7 @@ fn each_step_can_fail_and_the_certificate_in_use_stays() {
     let foreign = asking.environment.pki.server("foreign", &[DOMAIN], KeyKind::P256).unwrap();
     let foreign = fs::read_to_string(&foreign.chain_path).unwrap();
     let html = Fault::Answer(502, "text/html", "<html>".to_owned());
-    let steps: [(&str, &'static str, Fault, &str); 9] = [
+    let steps: [(&str, &'static str, Fault, &str); 10] = [
         ("directory", DIRECTORY, html, "status 502"),
         ("directory", DIRECTORY, Fault::Answer(200, "application/json", "{}".to_owned()), "it has no newNonce"),
         (
@@ -269,6 +269,7 @@ fn each_step_can_fail_and_the_certificate_in_use_stays() {
             Fault::Rewrite(with_issuers_exchanged),
             "certificate 2 of the chain did not issue",
         ),
+        ("certificate", CERTIFICATE, Fault::Rewrite(with_issuers_repeated), "the chain has 103 certificates"),
     ];
     for (step, path, fault, words) in steps {
         // Never without a fault: an attempt of its own may be on its way.
@@ -297,6 +298,12 @@ fn with_issuers_exchanged(chain: &str) -> String {
     let mut certificates: Vec<&str> = chain.split_inclusive("-----END CERTIFICATE-----\n").collect();
     certificates.swap(1, 2);
     certificates.concat()
+}
+
+/// The chain of an end entity and two issuers, with the last one 100 times more: longer than what OpenSSL reads.
+fn with_issuers_repeated(chain: &str) -> String {
+    let issuer = chain.split_inclusive("-----END CERTIFICATE-----\n").last().unwrap();
+    chain.to_owned() + &issuer.repeat(100)
 }
 
 /// Asks for an attempt, which must fail at `step` and change nothing.
