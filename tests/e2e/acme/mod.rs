@@ -342,6 +342,39 @@ fn an_account_that_the_authority_refuses_or_forgets_is_a_clear_failure_or_made_a
 }
 
 #[test]
+fn an_account_without_a_usable_url_is_not_kept() {
+    let without = |fields| Fault::Answer(201, fields, "{}".to_owned());
+    let steps = [
+        "application/json\r\nlocation: ",
+        "application/json\r\nlocation: ht tp://x",
+        "application/json\r\nlocation: /rel",
+        "application/json\r\nlocation: file:///etc/passwd",
+    ];
+    let asking = Asking::start("", |authority| authority.set(NEW_ACCOUNT, without(steps[0])));
+    asking.wait_attempts("account", 1.0);
+    for (attempts, fields) in [2.0, 3.0, 4.0].into_iter().zip(&steps[1..]) {
+        asking.authority.set(NEW_ACCOUNT, without(fields));
+        asking.reload(&asking.authority.acme(&[DOMAIN], ""));
+        asking.wait_attempts("account", attempts);
+    }
+    asking.daemon.wait_log("the authority gives an account whose URL cannot be used", SOON).unwrap();
+    let kept = files(&asking.environment.state_directory());
+    assert!(!kept.iter().any(|name| name.starts_with("acme-account-")), "{kept:?}");
+    asking.authority.mend();
+    asking.reload(&asking.authority.acme(&[DOMAIN], ""));
+    asking.wait_other(&[]);
+    // One that is kept already, from before.
+    let name = account_file(&asking);
+    let record = fs::read_to_string(&name).unwrap();
+    let mut record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    record["credentials"]["id"] = "/rel".into();
+    fs::write(&name, record.to_string()).unwrap();
+    asking.reload(&asking.authority.acme(&[DOMAIN, OTHER], ""));
+    wait_until("a certificate of another account", LATER, || !asking.chain(OTHER).is_empty()).unwrap();
+    assert!(asking.daemon.log().contains("another is made"), "{}", asking.daemon.log());
+}
+
+#[test]
 fn an_authority_that_has_forgotten_the_account_gets_another() {
     let asking = Asking::start("\"certificateValidityPeriod\": 3600", |_| {});
     let first = asking.wait_other(&[]);

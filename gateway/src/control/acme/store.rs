@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use crate::config::{AcmeOrder, ServerCertificate};
+use crate::config::{AcmeOrder, FeedUrl, ServerCertificate};
 use crate::state::{StateDirectory, StateError};
 
 const ACCOUNTS: &str = "acme-account-";
@@ -62,10 +62,27 @@ impl AccountRecord {
         state.write(&account_name(order), &bytes(self))
     }
 
-    /// The account for an order, if there is one.
+    /// The account for an order, if there is one that can be used.
     pub(super) fn read(state: &StateDirectory, order: &AcmeOrder) -> Option<Self> {
-        read(state, &account_name(order))
+        let name = account_name(order);
+        let AccountUrl { credentials: CredentialsUrl { id } } = read(state, &name)?;
+        if FeedUrl::parse(&id).is_err() {
+            warn_of(state, &name, "the URL of the account cannot be used, so another is made");
+            return None;
+        }
+        read(state, &name)
     }
+}
+
+/// The URL in the file of an account, which [`AccountCredentials`] does not tell.
+#[derive(Deserialize)]
+struct AccountUrl {
+    credentials: CredentialsUrl,
+}
+
+#[derive(Deserialize)]
+struct CredentialsUrl {
+    id: String,
 }
 
 /// A certificate, as its file has it.
@@ -223,9 +240,12 @@ fn read<T: for<'de> Deserialize<'de>>(state: &StateDirectory, name: &str) -> Opt
         Ok(bytes) => serde_json::from_slice(&bytes?).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
+    parsed.map_err(|reason| warn_of(state, name, &reason)).ok()
+}
+
+fn warn_of(state: &StateDirectory, name: &str, reason: &str) {
     let path = state.path().join(name);
-    let warn = |reason: String| tracing::warn!(file = %path.display(), reason, "a file of acme cannot be used");
-    parsed.map_err(warn).ok()
+    tracing::warn!(file = %path.display(), reason, "a file of acme cannot be used");
 }
 
 /// In memory that is wiped and never moved.

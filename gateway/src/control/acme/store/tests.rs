@@ -111,6 +111,23 @@ fn a_damaged_file_is_as_good_as_none() {
 }
 
 #[test]
+fn an_account_without_a_usable_url_is_as_good_as_none() {
+    let (_directory, state) = state();
+    let order = order(HERE, &["a.example.com"]);
+    let key = data_encoding::BASE64URL_NOPAD.encode(&KeyPair::generate().unwrap().serialize_der());
+    let is_read = |id: &str| {
+        let credentials = serde_json::json!({ "id": id, "key_pkcs8": key, "directory": HERE });
+        let record = AccountRecord::new(&order, serde_json::from_value(credentials).unwrap());
+        record.write(&state, &order).unwrap();
+        AccountRecord::read(&state, &order).is_some()
+    };
+    assert!(is_read("https://acme.example/account/1"));
+    for id in ["", "ht tp://x", "//", "/rel", "file:///etc/passwd", "http://acme.example/account/1"] {
+        assert!(!is_read(id), "{id}");
+    }
+}
+
+#[test]
 fn only_what_has_ended_and_is_in_no_use_is_removed() {
     let (_directory, state) = state();
     let (used, ended, other) =
