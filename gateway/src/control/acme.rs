@@ -37,6 +37,8 @@ const OFFERS: usize = 16;
 /// Keeps the certificates of the configuration in use current.
 pub(super) struct Acme {
     tasks: Vec<Task>,
+    /// Whether the first configuration is in use.
+    is_running: bool,
     offers: mpsc::Sender<Offer>,
     inbox: mpsc::Receiver<Offer>,
     /// Those that are shown now, each by its task.
@@ -68,6 +70,8 @@ struct Place {
     has_failed: AtomicBool,
     /// What the authority said of a renewal.
     advised: Mutex<Option<Advised>>,
+    /// Whether a back-off of the process before goes on: not if a reload asks for the certificate.
+    is_resumed: bool,
     /// Of the draw that spreads renewals: from 0 to 1.
     luck: f64,
     turns: Arc<Semaphore>,
@@ -121,6 +125,7 @@ impl Default for Acme {
         let (offers, inbox) = mpsc::channel(OFFERS);
         Self {
             tasks: Vec::new(),
+            is_running: false,
             offers,
             inbox,
             challenges: Vec::new(),
@@ -173,6 +178,7 @@ impl Acme {
             state: state.clone(),
             wake: Notify::new(),
             has_failed: AtomicBool::new(false),
+            is_resumed: !self.is_running,
             advised: Mutex::default(),
             luck: fastrand::f64(),
             turns: Arc::clone(&self.turns),
@@ -182,6 +188,7 @@ impl Acme {
 
     /// Starts the tasks of new orders, ends those that are gone with what they show, and lets the others try again if they have failed.
     pub(super) fn adopt(&mut self, prepared: PreparedAcme) {
+        self.is_running = true;
         let mut before = std::mem::take(&mut self.tasks);
         for (index, place, is_new) in prepared.places {
             if is_new {

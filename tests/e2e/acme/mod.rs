@@ -137,6 +137,43 @@ fn a_certificate_is_issued_used_and_kept_over_a_restart() {
     assert!(!asking.daemon.metrics().unwrap().has("hookgate_acme_attempts_total", &[]), "it is asked for once");
 }
 
+#[test]
+fn a_restart_keeps_the_back_off_and_a_reload_ends_it() {
+    // An attempt that failed, and one that is not over when the process ends.
+    let refused = |authority: &Authority| authority.set(NEW_ORDER, problem(429, "rateLimited", "too many"));
+    let failed = |asking: &Asking| asking.wait_attempts("order", 1.0);
+    let held = |authority: &Authority| authority.set(CHALLENGE, Fault::Hold);
+    let holds = |asking: &Asking| {
+        let is_held = || asking.authority.requests(CHALLENGE) > 0;
+        wait_until("the challenge", LATER, is_held).unwrap();
+    };
+    let check = |prepare: &dyn Fn(&Authority), wait: &dyn Fn(&Asking)| {
+        let Asking { mut daemon, authority, environment } = {
+            let asking = Asking::start("", prepare);
+            wait(&asking);
+            asking
+        };
+        for _ in 0..2 {
+            // The one before ends first: both have the state directory.
+            drop(daemon);
+            daemon = start_daemon(&environment, &authority, &authority.acme(&[DOMAIN], ""));
+            daemon.wait_log("so the next one waits", SOON).unwrap();
+        }
+        let asking = Asking { daemon, authority, environment };
+        assert_eq!(asking.daemon.metric("hookgate_acme_failures", &[]).unwrap(), 1.0);
+        assert!(asking.next_attempt() > 0.0);
+        assert_eq!(asking.authority.requests(NEW_ORDER), 1);
+        asking.authority.mend();
+        asking.reload(&asking.authority.acme(&[DOMAIN], ""));
+        asking.wait_other(&[]);
+        asking.wait_attempts("ok", 1.0);
+        let kept = files(&asking.environment.state_directory());
+        assert!(!kept.iter().any(|name| name.starts_with("acme-failures-")), "{kept:?}");
+    };
+    check(&refused, &failed);
+    check(&held, &holds);
+}
+
 /// The names of the files in a directory, all of which only this user can read.
 fn files(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());

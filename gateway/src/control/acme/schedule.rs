@@ -95,6 +95,11 @@ pub(super) fn backoff(failures: u32, is_free: bool, luck: f64) -> Duration {
     doubled(failures, if is_free { (FIRST_FREE, LAST_FREE) } else { (FIRST, LAST) }, luck)
 }
 
+/// What is left of a back-off at `now` that ends at `next`: no more than the longest, since the clock may have been set back.
+pub(super) fn left(next: u64, now: u64) -> Duration {
+    Duration::from_secs(next.saturating_sub(now)).min(LAST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,5 +171,6 @@ mod tests {
         assert_eq!(seconds(30, false), [3 * 3600, 6 * 3600]);
         assert_eq!(seconds(1, true), [2, 5]);
         assert_eq!(seconds(u32::MAX, true), [300, 600]);
+        assert_eq!([left(5, 3), left(3, 5), left(u64::MAX, 0)].map(|left| left.as_secs()), [2, 0, 6 * 3600]);
     }
 }

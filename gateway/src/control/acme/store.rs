@@ -1,4 +1,4 @@
-//! Accounts and certificates in the state directory.
+//! Accounts, certificates and back-offs in the state directory.
 //!
 //! Owns the form and the names of their files: JSON, mode 0600, keys included. A file that cannot be read is as good as none. Must not
 //! ask an authority.
@@ -20,6 +20,7 @@ use crate::state::{StateDirectory, StateError};
 
 const ACCOUNTS: &str = "acme-account-";
 const CERTIFICATES: &str = "acme-certificate-";
+const FAILURES: &str = "acme-failures-";
 
 /// The most bytes of such a file. A chain has some kilobytes, and comes in an answer of at most 256 KiB.
 const MAXIMUM_BYTES: usize = 512 * 1024;
@@ -135,6 +136,33 @@ impl CertificateRecord {
     }
 }
 
+/// The attempts for a certificate that failed in a row, as their file has them. Times are in seconds since 1970.
+#[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(super) struct FailureRecord {
+    pub(super) failures: u32,
+    /// When the last one began or ended.
+    pub(super) at: u64,
+    /// When the next one is due.
+    pub(super) next: u64,
+}
+
+impl FailureRecord {
+    /// Writes it, in place of the one before.
+    pub(super) fn write(&self, state: &StateDirectory, order: &AcmeOrder) -> Result<(), StateError> {
+        state.write(&failures_name(order), &bytes(self))
+    }
+
+    /// That of an order, if there is one.
+    pub(super) fn read(state: &StateDirectory, order: &AcmeOrder) -> Option<Self> {
+        read(state, &failures_name(order))
+    }
+
+    /// Removes it.
+    pub(super) fn remove(state: &StateDirectory, order: &AcmeOrder) -> Result<(), StateError> {
+        state.remove(&failures_name(order))
+    }
+}
+
 /// A certificate that there is for an order.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
@@ -182,7 +210,7 @@ impl Certificates {
     }
 }
 
-/// Removes the files of certificates that ended before `now`, in seconds since 1970, and are of none of these orders.
+/// Removes what is of none of these orders: failures, and the files of certificates that ended before `now`, in seconds since 1970.
 pub(super) fn clean_up(state: &StateDirectory, orders: &[Arc<AcmeOrder>], now: u64) {
     let in_use: BTreeSet<String> = orders.iter().map(|order| certificate_name(order)).collect();
     for name in state.list(CERTIFICATES).unwrap_or_default().iter().filter(|name| !in_use.contains(*name)) {
@@ -193,6 +221,12 @@ pub(super) fn clean_up(state: &StateDirectory, orders: &[Arc<AcmeOrder>], now: u
         });
         if ended && let Err(error) = state.remove(name) {
             tracing::warn!(%error, "a certificate that has ended cannot be removed");
+        }
+    }
+    let in_use: BTreeSet<String> = orders.iter().map(|order| failures_name(order)).collect();
+    for name in state.list(FAILURES).unwrap_or_default().iter().filter(|name| !in_use.contains(*name)) {
+        if let Err(error) = state.remove(name) {
+            tracing::warn!(%error, "the failures of a certificate that is gone cannot be removed");
         }
     }
 }
@@ -216,10 +250,18 @@ fn account_name(order: &AcmeOrder) -> String {
 
 /// Another set of names is another certificate, whatever their order.
 fn certificate_name(order: &AcmeOrder) -> String {
+    name_of(CERTIFICATES, order)
+}
+
+fn failures_name(order: &AcmeOrder) -> String {
+    name_of(FAILURES, order)
+}
+
+fn name_of(prefix: &str, order: &AcmeOrder) -> String {
     let url = order.directory.url.to_string();
     let domains: BTreeSet<&str> = order.domains.iter().map(String::as_str).collect();
     let parts = [Some(url.as_str()), order.profile.as_deref()].into_iter();
-    name(CERTIFICATES, parts.chain(domains.into_iter().map(Some)))
+    name(prefix, parts.chain(domains.into_iter().map(Some)))
 }
 
 fn name<'p>(prefix: &str, parts: impl Iterator<Item = Option<&'p str>>) -> String {
@@ -251,7 +293,7 @@ fn warn_of(state: &StateDirectory, name: &str, reason: &str) {
 /// In memory that is wiped and never moved.
 fn bytes<T: Serialize>(record: &T) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAXIMUM_BYTES));
-    // A record has strings alone.
+    // A record has strings and numbers alone.
     let _ = serde_json::to_writer(&mut *bytes, record);
     bytes
 }

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::failure::{Failure, Step};
 use super::order::{advice, obtain};
-use super::schedule::{Lifetime, SHORTEST_PAUSE, backoff, pause};
-use super::store::{CertificateRecord, Kept};
+use super::schedule::{Lifetime, SHORTEST_PAUSE, backoff, left, pause};
+use super::store::{CertificateRecord, FailureRecord, Kept};
 use super::{Advised, Offer, Place, Proofs};
 use crate::config::ServerCertificate;
 use crate::metrics::acme as metrics;
@@ -33,24 +33,29 @@ const NO_ADVICE: Duration = Duration::from_secs(6 * 3600);
 /// Keeps one certificate current for as long as it is polled.
 pub(super) async fn keep_current(place: Arc<Place>, offers: mpsc::Sender<Offer>) {
     let proofs = Proofs { place: Arc::clone(&place), offers };
-    let (mut failures, mut hurried) = (0, 0_u32);
+    let mut failures = resumed(&place).await;
+    let mut hurried = 0_u32;
     let mut earliest = Instant::now();
     loop {
         wait_until_due(&place, earliest).await;
+        // A process that ends meanwhile has failed: one that crashes at this would otherwise ask with each start.
+        record(&place, failures.saturating_add(1), backoff(failures.saturating_add(1), false, fastrand::f64())).await;
         let outcome = attempt(&place, &proofs).await;
         let Err(failure) = outcome else {
             failures = 0;
+            forget(&place).await;
             note(&place, "ok", 0);
             let is_hurried = place.current.load().as_ref().is_some_and(|kept| is_hurried(kept));
             hurried = if is_hurried { hurried.saturating_add(1) } else { 0 };
             earliest = Instant::now() + pause(hurried, fastrand::f64());
             continue;
         };
-        failures += 1;
+        failures = failures.saturating_add(1);
         note(&place, failure.step.label(), failures);
         let next = backoff(failures, failure.step.is_free(), fastrand::f64());
         metrics::next_attempt(place.name(), now() + next.as_secs());
         log_failure(&place, &failure, failures, next);
+        record(&place, failures, next).await;
         back_off(&place, next).await;
     }
 }
@@ -59,6 +64,49 @@ fn note(place: &Place, result: &'static str, failures: u32) {
     metrics::attempted(place.name(), result);
     metrics::failures(place.name(), failures);
     place.has_failed.store(failures > 0, Ordering::Relaxed);
+}
+
+/// How many attempts of the process before failed in a row, when their back-off is over or a reload has ended it.
+async fn resumed(place: &Place) -> u32 {
+    let record = FailureRecord::read(&place.state, &place.order).filter(|_| place.is_resumed);
+    // Of an attempt that succeeded, if that process ended at that moment.
+    let is_over = |at| place.current.load().as_ref().is_some_and(|kept| kept.fits && kept.obtained >= at);
+    let Some(FailureRecord { failures, next, .. }) = record.filter(|record| !is_over(record.at)) else { return 0 };
+    metrics::failures(place.name(), failures);
+    place.has_failed.store(true, Ordering::Relaxed);
+    let left = left(next, now());
+    if !left.is_zero() {
+        metrics::next_attempt(place.name(), now() + left.as_secs());
+        let (names, next_s) = (place.order.domains.join(", "), left.as_secs());
+        tracing::warn!(
+            names,
+            failures,
+            next_s,
+            "attempts failed or ended before this start, so the next one waits; a reload asks for it at once"
+        );
+        back_off(place, left).await;
+    }
+    failures
+}
+
+/// Keeps the back-off over the end of this process, on a thread that may wait for the disk.
+async fn record(place: &Place, failures: u32, next: Duration) {
+    let (state, order, now) = (place.state.clone(), Arc::clone(&place.order), now());
+    let record = FailureRecord { failures, at: now, next: now + next.as_secs() };
+    let written = tokio::task::spawn_blocking(move || record.write(&state, &order)).await;
+    if let Ok(Err(error)) = written {
+        // Without a place for files, the attempt ends before it costs the authority anything.
+        tracing::debug!(%error, "the back-off is not kept");
+    }
+}
+
+/// After a success there is none.
+async fn forget(place: &Place) {
+    let (state, order) = (place.state.clone(), Arc::clone(&place.order));
+    let removed = tokio::task::spawn_blocking(move || FailureRecord::remove(&state, &order)).await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(%error, "the back-off of before cannot be removed");
+    }
 }
 
 /// One attempt, with all of its steps.

@@ -135,7 +135,15 @@ fn only_what_has_ended_and_is_in_no_use_is_removed() {
     for (order, until) in [(&used, 2020), (&ended, 2020), (&other, 2040)] {
         CertificateRecord::new(order, &certificate(order, until)).write(&state, order).unwrap();
     }
+    let failed = FailureRecord { failures: 3, at: 1_700_000_000, next: 1_700_000_060 };
+    for order in [&used, &other] {
+        failed.write(&state, order).unwrap();
+    }
     clean_up(&state, &[Arc::new(used.clone())], 1_700_000_000);
+    assert_eq!(FailureRecord::read(&state, &used), Some(failed));
+    assert_eq!(FailureRecord::read(&state, &other), None);
+    FailureRecord::remove(&state, &used).unwrap();
+    assert_eq!(state.list(FAILURES).unwrap(), [""; 0]);
     let left = state.list(CERTIFICATES).unwrap();
     assert!(left.contains(&certificate_name(&used)) && left.contains(&certificate_name(&other)));
     assert_eq!(left.len(), 2);
