@@ -37,7 +37,7 @@ const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
 /// The bytes of a chain above which senders may refuse it. rustls reads handshake messages of up to 65,535 bytes, and OpenSSL a chain
 /// of up to 102,400 (SSL_CTX_set_max_cert_list(3)).
-const MANY_CHAIN_BYTES: usize = 65_000;
+pub(super) const MANY_CHAIN_BYTES: usize = 65_000;
 
 /// The extensions that every library for TLS understands when they are critical.
 const READ_BY_ALL: [Oid<'static>; 5] = [

@@ -10,13 +10,17 @@ use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::X509Certificate;
 
 use super::acme::AcmeOrder;
-use super::certificate::{ServerCertificate, covers, dns_names, lacks_issuer, mismatch};
+use super::certificate::{MANY_CHAIN_BYTES, ServerCertificate, covers, dns_names, lacks_issuer, mismatch};
 use super::error::IssuedProblem;
 use super::file;
 use crate::crypto;
 use hookgate_client::roots::Roots;
 use hookgate_core::identity::printable_name;
 use hookgate_core::signatures::CERTIFICATE_SIGNATURES;
+
+/// The most certificates of a chain. mbedTLS takes eight between the end entity and the root (MBEDTLS_X509_MAX_INTERMEDIATE_CA); public
+/// authorities send up to four in all.
+const MAXIMUM_CERTIFICATES: usize = 10;
 
 /// The certificates of a chain in PEM.
 ///
@@ -76,6 +80,7 @@ impl AcmeOrder {
         if !lacking.is_empty() {
             return Err(IssuedProblem::LacksNames { names: lacking });
         }
+        bounded(&certificate.chain)?;
         let parsed = parse(&certificate.chain)?;
         let now_seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         for certificate in &parsed {
@@ -99,6 +104,25 @@ impl AcmeOrder {
             return Err(IssuedProblem::OutOfOrder { position: index + 2 });
         }
         if self.is_public { is_public(&certificate.chain, now) } else { Ok(()) }
+    }
+}
+
+/// Whether the libraries of senders read a chain of this length. They end the handshake at another, however valid it is.
+fn bounded(chain: &[CertificateDer<'_>]) -> Result<(), IssuedProblem> {
+    let bytes: usize = chain.iter().map(|certificate| certificate.len()).sum();
+    if chain.len() > MAXIMUM_CERTIFICATES || bytes > MANY_CHAIN_BYTES {
+        return Err(IssuedProblem::TooLong {
+            certificates: chain.len(),
+            maximum_certificates: MAXIMUM_CERTIFICATES,
+            bytes,
+            maximum_bytes: MANY_CHAIN_BYTES,
+        });
+    }
+    let mut positions = (1..).zip(chain);
+    match positions.find(|(position, certificate)| chain.iter().take(position - 1).any(|before| before == *certificate))
+    {
+        Some((position, _)) => Err(IssuedProblem::Repeated { position }),
+        None => Ok(()),
     }
 }
 
@@ -131,6 +155,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_chain_that_senders_do_not_read_is_refused() {
+        let of =
+            |sizes: &[usize]| -> Vec<_> { sizes.iter().map(|size| CertificateDer::from(vec![0; *size])).collect() };
+        assert_eq!(bounded(&of(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10])), Ok(()));
+        let many = bounded(&of(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]));
+        assert!(matches!(many, Err(IssuedProblem::TooLong { certificates: 11, .. })), "{many:?}");
+        assert_eq!(bounded(&of(&[60_000, 5000])), Ok(()));
+        let large = bounded(&of(&[60_000, 5001]));
+        assert!(matches!(large, Err(IssuedProblem::TooLong { bytes: 65_001, .. })), "{large:?}");
+        assert_eq!(bounded(&of(&[1, 2, 3, 2])), Err(IssuedProblem::Repeated { position: 4 }));
+    }
 
     #[test]
     fn a_chain_of_a_public_authority_is_public_while_it_is_valid_and_whole() {

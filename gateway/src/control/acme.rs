@@ -37,6 +37,8 @@ const OFFERS: usize = 16;
 /// Keeps the certificates of the configuration in use current.
 pub(super) struct Acme {
     tasks: Vec<Task>,
+    /// Whether the first configuration is in use.
+    is_running: bool,
     offers: mpsc::Sender<Offer>,
     inbox: mpsc::Receiver<Offer>,
     /// Those that are shown now, each by its task.
@@ -59,7 +61,7 @@ struct Place {
     /// The certificate in use.
     current: ArcSwapOption<Kept>,
     /// The same, until it is written to the state directory.
-    unkept: ArcSwapOption<ServerCertificate>,
+    unkept: ArcSwapOption<Kept>,
     state: StateDirectory,
     /// Where it is kept, for messages.
     path: std::path::PathBuf,
@@ -68,6 +70,8 @@ struct Place {
     has_failed: AtomicBool,
     /// What the authority said of a renewal.
     advised: Mutex<Option<Advised>>,
+    /// Whether a back-off of the process before goes on: not if a reload asks for the certificate.
+    is_resumed: bool,
     /// Of the draw that spreads renewals: from 0 to 1.
     luck: f64,
     turns: Arc<Semaphore>,
@@ -98,7 +102,7 @@ enum What {
     /// It has looked at all of them.
     Withdraw,
     /// A certificate was issued.
-    Use(Arc<ServerCertificate>),
+    Use(Arc<Kept>),
 }
 
 /// How the control loop takes an offer.
@@ -121,6 +125,7 @@ impl Default for Acme {
         let (offers, inbox) = mpsc::channel(OFFERS);
         Self {
             tasks: Vec::new(),
+            is_running: false,
             offers,
             inbox,
             challenges: Vec::new(),
@@ -158,7 +163,7 @@ impl Acme {
         let mut known = Certificates::read(state);
         for Task { place, .. } in &self.tasks {
             if let Some(kept) = place.current.load().as_ref().filter(|kept| kept.fits) {
-                known.add(CertificateRecord::new(&place.order, &kept.certificate));
+                known.add(CertificateRecord::new(&place.order, kept));
             }
         }
         known
@@ -173,6 +178,7 @@ impl Acme {
             state: state.clone(),
             wake: Notify::new(),
             has_failed: AtomicBool::new(false),
+            is_resumed: !self.is_running,
             advised: Mutex::default(),
             luck: fastrand::f64(),
             turns: Arc::clone(&self.turns),
@@ -182,6 +188,7 @@ impl Acme {
 
     /// Starts the tasks of new orders, ends those that are gone with what they show, and lets the others try again if they have failed.
     pub(super) fn adopt(&mut self, prepared: PreparedAcme) {
+        self.is_running = true;
         let mut before = std::mem::take(&mut self.tasks);
         for (index, place, is_new) in prepared.places {
             if is_new {
@@ -219,7 +226,7 @@ impl Acme {
     pub(super) fn change(&mut self, offer: &Offer) -> Option<Change> {
         let task = self.tasks.iter().find(|task| Arc::ptr_eq(&task.place, &offer.place))?;
         match &offer.what {
-            What::Use(certificate) => return Some(Change::Certificate(task.index, Arc::clone(certificate))),
+            What::Use(issued) => return Some(Change::Certificate(task.index, Arc::clone(&issued.certificate))),
             What::Show(challenge) => self.challenges.push((Arc::clone(&offer.place), Arc::clone(challenge))),
             What::Withdraw => self.challenges.retain(|(place, _)| !Arc::ptr_eq(place, &offer.place)),
         }
@@ -258,9 +265,9 @@ impl Offer {
     /// Says whether it is in the snapshot now, or why not.
     pub(super) fn answer(self, verdict: Result<(), String>) {
         // If it is, a reload that comes before the task runs again must find it.
-        if let (Ok(()), What::Use(certificate)) = (&verdict, &self.what) {
-            self.place.current.store(Some(Arc::new(Kept { certificate: Arc::clone(certificate), fits: true })));
-            self.place.unkept.store(Some(Arc::clone(certificate)));
+        if let (Ok(()), What::Use(issued)) = (&verdict, &self.what) {
+            self.place.current.store(Some(Arc::clone(issued)));
+            self.place.unkept.store(Some(Arc::clone(issued)));
         }
         // The task may have ended because of a reload.
         let _ = self.verdict.send(verdict);
@@ -286,8 +293,8 @@ impl Proofs {
     }
 
     /// Waits until every new handshake has this certificate.
-    async fn put_in_use(&self, certificate: Arc<ServerCertificate>) -> Result<(), String> {
-        self.offer(What::Use(certificate)).await
+    async fn put_in_use(&self, issued: Arc<Kept>) -> Result<(), String> {
+        self.offer(What::Use(issued)).await
     }
 
     async fn offer(&self, what: What) -> Result<(), String> {

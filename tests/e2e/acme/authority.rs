@@ -45,7 +45,7 @@ const HOST: &str = "pebble.example.com";
 pub(super) enum Fault {
     /// Ends the connection without an answer.
     Away,
-    /// Answers this itself: status, media type, body.
+    /// Answers this itself: status, media type with any further fields, body.
     Answer(u16, &'static str, String),
     /// Replaces the body of the server's answer.
     Replace(String),

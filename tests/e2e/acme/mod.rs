@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use data_encoding::{BASE64URL_NOPAD, HEXUPPER};
+use data_encoding::{BASE64, BASE64URL_NOPAD, HEXUPPER};
 use hookgate_testkit::client::OpenSsl;
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::gateway::{Gateway, GatewayOptions};
@@ -137,6 +137,43 @@ fn a_certificate_is_issued_used_and_kept_over_a_restart() {
     assert!(!asking.daemon.metrics().unwrap().has("hookgate_acme_attempts_total", &[]), "it is asked for once");
 }
 
+#[test]
+fn a_restart_keeps_the_back_off_and_a_reload_ends_it() {
+    // An attempt that failed, and one that is not over when the process ends.
+    let refused = |authority: &Authority| authority.set(NEW_ORDER, problem(429, "rateLimited", "too many"));
+    let failed = |asking: &Asking| asking.wait_attempts("order", 1.0);
+    let held = |authority: &Authority| authority.set(CHALLENGE, Fault::Hold);
+    let holds = |asking: &Asking| {
+        let is_held = || asking.authority.requests(CHALLENGE) > 0;
+        wait_until("the challenge", LATER, is_held).unwrap();
+    };
+    let check = |prepare: &dyn Fn(&Authority), wait: &dyn Fn(&Asking)| {
+        let Asking { mut daemon, authority, environment } = {
+            let asking = Asking::start("", prepare);
+            wait(&asking);
+            asking
+        };
+        for _ in 0..2 {
+            // The one before ends first: both have the state directory.
+            drop(daemon);
+            daemon = start_daemon(&environment, &authority, &authority.acme(&[DOMAIN], ""));
+            daemon.wait_log("so the next one waits", SOON).unwrap();
+        }
+        let asking = Asking { daemon, authority, environment };
+        assert_eq!(asking.daemon.metric("hookgate_acme_failures", &[]).unwrap(), 1.0);
+        assert!(asking.next_attempt() > 0.0);
+        assert_eq!(asking.authority.requests(NEW_ORDER), 1);
+        asking.authority.mend();
+        asking.reload(&asking.authority.acme(&[DOMAIN], ""));
+        asking.wait_other(&[]);
+        asking.wait_attempts("ok", 1.0);
+        let kept = files(&asking.environment.state_directory());
+        assert!(!kept.iter().any(|name| name.starts_with("acme-failures-")), "{kept:?}");
+    };
+    check(&refused, &failed);
+    check(&held, &holds);
+}
+
 /// The names of the files in a directory, all of which only this user can read.
 fn files(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
@@ -244,7 +281,7 @@ fn each_step_can_fail_and_the_certificate_in_use_stays() {
     let foreign = asking.environment.pki.server("foreign", &[DOMAIN], KeyKind::P256).unwrap();
     let foreign = fs::read_to_string(&foreign.chain_path).unwrap();
     let html = Fault::Answer(502, "text/html", "<html>".to_owned());
-    let steps: [(&str, &'static str, Fault, &str); 9] = [
+    let steps: [(&str, &'static str, Fault, &str); 10] = [
         ("directory", DIRECTORY, html, "status 502"),
         ("directory", DIRECTORY, Fault::Answer(200, "application/json", "{}".to_owned()), "it has no newNonce"),
         (
@@ -269,6 +306,7 @@ fn each_step_can_fail_and_the_certificate_in_use_stays() {
             Fault::Rewrite(with_issuers_exchanged),
             "certificate 2 of the chain did not issue",
         ),
+        ("certificate", CERTIFICATE, Fault::Rewrite(with_issuers_repeated), "the chain has 103 certificates"),
     ];
     for (step, path, fault, words) in steps {
         // Never without a fault: an attempt of its own may be on its way.
@@ -297,6 +335,12 @@ fn with_issuers_exchanged(chain: &str) -> String {
     let mut certificates: Vec<&str> = chain.split_inclusive("-----END CERTIFICATE-----\n").collect();
     certificates.swap(1, 2);
     certificates.concat()
+}
+
+/// The chain of an end entity and two issuers, with the last one 100 times more: longer than what OpenSSL reads.
+fn with_issuers_repeated(chain: &str) -> String {
+    let issuer = chain.split_inclusive("-----END CERTIFICATE-----\n").last().unwrap();
+    chain.to_owned() + &issuer.repeat(100)
 }
 
 /// Asks for an attempt, which must fail at `step` and change nothing.
@@ -332,6 +376,39 @@ fn an_account_that_the_authority_refuses_or_forgets_is_a_clear_failure_or_made_a
     with_key("zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W\n");
     asking.wait_other(&[]);
     assert!(!asking.daemon.log().contains("zWNDZM6e"), "the key is not logged");
+}
+
+#[test]
+fn an_account_without_a_usable_url_is_not_kept() {
+    let without = |fields| Fault::Answer(201, fields, "{}".to_owned());
+    let steps = [
+        "application/json\r\nlocation: ",
+        "application/json\r\nlocation: ht tp://x",
+        "application/json\r\nlocation: /rel",
+        "application/json\r\nlocation: file:///etc/passwd",
+    ];
+    let asking = Asking::start("", |authority| authority.set(NEW_ACCOUNT, without(steps[0])));
+    asking.wait_attempts("account", 1.0);
+    for (attempts, fields) in [2.0, 3.0, 4.0].into_iter().zip(&steps[1..]) {
+        asking.authority.set(NEW_ACCOUNT, without(fields));
+        asking.reload(&asking.authority.acme(&[DOMAIN], ""));
+        asking.wait_attempts("account", attempts);
+    }
+    asking.daemon.wait_log("the authority gives an account whose URL cannot be used", SOON).unwrap();
+    let kept = files(&asking.environment.state_directory());
+    assert!(!kept.iter().any(|name| name.starts_with("acme-account-")), "{kept:?}");
+    asking.authority.mend();
+    asking.reload(&asking.authority.acme(&[DOMAIN], ""));
+    asking.wait_other(&[]);
+    // One that is kept already, from before.
+    let name = account_file(&asking);
+    let record = fs::read_to_string(&name).unwrap();
+    let mut record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    record["credentials"]["id"] = "/rel".into();
+    fs::write(&name, record.to_string()).unwrap();
+    asking.reload(&asking.authority.acme(&[DOMAIN, OTHER], ""));
+    wait_until("a certificate of another account", LATER, || !asking.chain(OTHER).is_empty()).unwrap();
+    assert!(asking.daemon.log().contains("another is made"), "{}", asking.daemon.log());
 }
 
 #[test]
@@ -420,6 +497,39 @@ fn renewal_id(pem: &str) -> String {
     let issuer = issuer.split_whitespace().next().unwrap().trim_start_matches("keyid:");
     let serial = printed(pem, "-serial");
     format!("{}.{}", encoded(issuer, false), encoded(serial.trim().trim_start_matches("serial="), true))
+}
+
+#[test]
+fn a_certificate_that_is_late_in_its_lifetime_when_it_comes_causes_no_further_order() {
+    let prepare = |authority: &Authority| authority.set(CERTIFICATE, Fault::Rewrite(backdated));
+    let asking = Asking::start("\"certificateValidityPeriod\": 864000", prepare);
+    let is_in_days = |asking: &Asking| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        // Two thirds of ten days, or up to a twentieth of them before.
+        wait_until("the next attempt", LATER, || asking.next_attempt() > now + 6.0 * 86400.0).unwrap();
+        assert_eq!(asking.authority.requests(NEW_ORDER), 1);
+    };
+    asking.wait_attempts("ok", 1.0);
+    is_in_days(&asking);
+    let log = asking.daemon.log();
+    let line = log.lines().rfind(|line| line.contains("lifetime are over")).unwrap();
+    assert!(line.contains("WARN") && line.contains("check the clock of this host"), "{line}");
+    let Asking { daemon, authority, environment } = asking;
+    drop(daemon);
+    let daemon = start_daemon(&environment, &authority, &authority.acme(&[DOMAIN], ""));
+    is_in_days(&Asking { daemon, authority, environment });
+}
+
+/// The chain with the beginning of its first certificate a year earlier. Its signature, which only senders verify, is invalid then.
+fn backdated(chain: &str) -> String {
+    let (first, issuers) = chain.split_once("-----END").unwrap();
+    let body: String = first.lines().filter(|line| !line.starts_with('-')).collect();
+    let mut der = BASE64.decode(body.as_bytes()).unwrap();
+    // The first UTCTime: two digits of the year, and eleven characters more (RFC 5280, section 4.1.2.5.1).
+    let begins = der.windows(2).position(|start| start == [0x17, 13]).unwrap() + 2;
+    let year: u32 = std::str::from_utf8(&der[begins..begins + 2]).unwrap().parse().unwrap();
+    der[begins..begins + 2].copy_from_slice(format!("{:02}", year - 1).as_bytes());
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END{issuers}", BASE64.encode(&der))
 }
 
 #[test]

@@ -127,6 +127,27 @@ pub enum IssuedProblem {
         /// Its first day.
         not_before: Date,
     },
+    /// More than senders read.
+    #[error(
+        "the chain has {certificates} certificates and {bytes} bytes; at most {maximum_certificates} and {maximum_bytes} are taken, \
+         because some senders read no more"
+    )]
+    TooLong {
+        /// Its certificates.
+        certificates: usize,
+        /// The most that there may be.
+        maximum_certificates: usize,
+        /// Its length in DER.
+        bytes: usize,
+        /// The most bytes.
+        maximum_bytes: usize,
+    },
+    /// One of them comes twice.
+    #[error("certificate {position} of the chain is there before; an authority sends each once")]
+    Repeated {
+        /// The number of the second one, from 1.
+        position: usize,
+    },
     /// The chain is not in order.
     #[error(
         "certificate {position} of the chain did not issue the one before it, so that a sender which demands the order refuses it"

@@ -155,6 +155,12 @@ fn what_an_authority_issued_is_judged_before_it_is_used() {
     refused(judge(&order, good()[..1].to_vec(), private(), in_2026()));
     refused(judge(&order, good(), private(), UnixTime::since_unix_epoch(Duration::from_secs(1_600_000_000))));
     refused(judge(&order, good(), private(), UnixTime::since_unix_epoch(Duration::from_secs(2_000_000_000))));
+    let issuer = || good().remove(1);
+    let with_issuers =
+        |count: usize| good().into_iter().take(1).chain(std::iter::repeat_with(issuer).take(count)).collect();
+    refused(judge(&order, with_issuers(401), private(), in_2026()));
+    refused(judge(&order, with_issuers(10), private(), in_2026()));
+    refused(judge(&order, with_issuers(9), private(), in_2026()));
     order.is_public = true;
     refused(judge(&order, good(), private(), in_2026()));
     order.domains.push("more.example.com".to_owned());
@@ -169,6 +175,9 @@ fn what_an_authority_issued_is_judged_before_it_is_used() {
         "lacks the certificate of its issuer",
         "begins on 2026-01-01",
         "ended on 2027-01-01",
+        "has 402 certificates and ",
+        "has 11 certificates and ",
+        "certificate 3 of the chain is there before",
         "no root of Mozilla's list",
         "lacks the names more.example.com",
         "none of the configured names",

@@ -19,7 +19,7 @@ use super::failure::{Failure, Step, of_problem};
 use super::store::AccountRecord;
 use super::transport::Transport;
 use super::{Place, Proofs};
-use crate::config::{AcmeOrder, ServerCertificate, chain_of_pem};
+use crate::config::{AcmeOrder, FeedUrl, ServerCertificate, chain_of_pem};
 use crate::control::fetcher::{configured_roots, system_roots, tls_settings};
 use crate::snapshot::Challenge;
 use crate::state::StateDirectory;
@@ -91,6 +91,11 @@ async fn make(order: &Arc<AcmeOrder>, state: &StateDirectory, transport: Transpo
     let builder = Account::builder_with_http(Box::new(transport));
     let made = builder.create(&new, order.directory.url.to_string(), external.as_ref()).await;
     let (account, credentials) = made.map_err(Failure::of(Step::Account))?;
+    // Kept, it would make every later order fail.
+    if FeedUrl::parse(account.id()).is_err() {
+        let why = format!("the authority gives an account whose URL cannot be used: {:?}", account.id());
+        return Err(Failure::new(Step::Account, why));
+    }
     keep(order, state, AccountRecord::new(order, credentials)).await?;
     tracing::info!(directory = order.directory.name(), account = account.id(), "an account was made");
     Ok(account)

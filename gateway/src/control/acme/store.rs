@@ -1,4 +1,4 @@
-//! Accounts and certificates in the state directory.
+//! Accounts, certificates and back-offs in the state directory.
 //!
 //! Owns the form and the names of their files: JSON, mode 0600, keys included. A file that cannot be read is as good as none. Must not
 //! ask an authority.
@@ -15,11 +15,12 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use crate::config::{AcmeOrder, ServerCertificate};
+use crate::config::{AcmeOrder, FeedUrl, ServerCertificate};
 use crate::state::{StateDirectory, StateError};
 
 const ACCOUNTS: &str = "acme-account-";
 const CERTIFICATES: &str = "acme-certificate-";
+const FAILURES: &str = "acme-failures-";
 
 /// The most bytes of such a file. A chain has some kilobytes, and comes in an answer of at most 256 KiB.
 const MAXIMUM_BYTES: usize = 512 * 1024;
@@ -62,10 +63,27 @@ impl AccountRecord {
         state.write(&account_name(order), &bytes(self))
     }
 
-    /// The account for an order, if there is one.
+    /// The account for an order, if there is one that can be used.
     pub(super) fn read(state: &StateDirectory, order: &AcmeOrder) -> Option<Self> {
-        read(state, &account_name(order))
+        let name = account_name(order);
+        let AccountUrl { credentials: CredentialsUrl { id } } = read(state, &name)?;
+        if FeedUrl::parse(&id).is_err() {
+            warn_of(state, &name, "the URL of the account cannot be used, so another is made");
+            return None;
+        }
+        read(state, &name)
     }
+}
+
+/// The URL in the file of an account, which [`AccountCredentials`] does not tell.
+#[derive(Deserialize)]
+struct AccountUrl {
+    credentials: CredentialsUrl,
+}
+
+#[derive(Deserialize)]
+struct CredentialsUrl {
+    id: String,
 }
 
 /// A certificate, as its file has it.
@@ -73,6 +91,9 @@ impl AccountRecord {
 pub(super) struct CertificateRecord {
     directory: String,
     profile: Option<String>,
+    /// When it came, in seconds since 1970. Files of before have no such time.
+    #[serde(default)]
+    obtained: u64,
     /// Each in base64.
     chain: Vec<String>,
     /// PKCS#8, in base64.
@@ -86,10 +107,12 @@ impl fmt::Debug for CertificateRecord {
 }
 
 impl CertificateRecord {
-    pub(super) fn new(order: &AcmeOrder, certificate: &ServerCertificate) -> Self {
+    pub(super) fn new(order: &AcmeOrder, kept: &Kept) -> Self {
+        let certificate = &kept.certificate;
         Self {
             directory: order.directory.url.to_string(),
             profile: order.profile.clone(),
+            obtained: kept.obtained,
             chain: certificate.chain.iter().map(|der| BASE64.encode(der)).collect(),
             key: Hidden(Zeroizing::new(BASE64.encode(certificate.key.secret_der()))),
         }
@@ -109,7 +132,34 @@ impl CertificateRecord {
         let fits = self.directory == order.directory.url.to_string()
             && self.profile == order.profile
             && certificate.names.len() == order.domains.len();
-        Some(Kept { certificate: Arc::new(certificate), fits })
+        Some(Kept { certificate: Arc::new(certificate), fits, obtained: self.obtained })
+    }
+}
+
+/// The attempts for a certificate that failed in a row, as their file has them. Times are in seconds since 1970.
+#[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(super) struct FailureRecord {
+    pub(super) failures: u32,
+    /// When the last one began or ended.
+    pub(super) at: u64,
+    /// When the next one is due.
+    pub(super) next: u64,
+}
+
+impl FailureRecord {
+    /// Writes it, in place of the one before.
+    pub(super) fn write(&self, state: &StateDirectory, order: &AcmeOrder) -> Result<(), StateError> {
+        state.write(&failures_name(order), &bytes(self))
+    }
+
+    /// That of an order, if there is one.
+    pub(super) fn read(state: &StateDirectory, order: &AcmeOrder) -> Option<Self> {
+        read(state, &failures_name(order))
+    }
+
+    /// Removes it.
+    pub(super) fn remove(state: &StateDirectory, order: &AcmeOrder) -> Result<(), StateError> {
+        state.remove(&failures_name(order))
     }
 }
 
@@ -119,9 +169,16 @@ pub(super) struct Kept {
     pub(super) certificate: Arc<ServerCertificate>,
     /// Whether it has all the names, and is of this directory and profile. If not, it serves until there is one that is.
     pub(super) fits: bool,
+    /// When it came, in seconds since 1970; 0 if that is not known.
+    pub(super) obtained: u64,
 }
 
 impl Kept {
+    /// One that came at `obtained`, and was judged.
+    pub(super) fn issued(certificate: ServerCertificate, obtained: u64) -> Self {
+        Self { certificate: Arc::new(certificate), fits: true, obtained }
+    }
+
     /// The better of two comes last: the one with more names, then that which fits, then that which ends later.
     fn rank(&self) -> (usize, bool, u64) {
         let until = self.certificate.validity().map_or(0, |(_, until)| until);
@@ -153,7 +210,7 @@ impl Certificates {
     }
 }
 
-/// Removes the files of certificates that ended before `now`, in seconds since 1970, and are of none of these orders.
+/// Removes what is of none of these orders: failures, and the files of certificates that ended before `now`, in seconds since 1970.
 pub(super) fn clean_up(state: &StateDirectory, orders: &[Arc<AcmeOrder>], now: u64) {
     let in_use: BTreeSet<String> = orders.iter().map(|order| certificate_name(order)).collect();
     for name in state.list(CERTIFICATES).unwrap_or_default().iter().filter(|name| !in_use.contains(*name)) {
@@ -164,6 +221,12 @@ pub(super) fn clean_up(state: &StateDirectory, orders: &[Arc<AcmeOrder>], now: u
         });
         if ended && let Err(error) = state.remove(name) {
             tracing::warn!(%error, "a certificate that has ended cannot be removed");
+        }
+    }
+    let in_use: BTreeSet<String> = orders.iter().map(|order| failures_name(order)).collect();
+    for name in state.list(FAILURES).unwrap_or_default().iter().filter(|name| !in_use.contains(*name)) {
+        if let Err(error) = state.remove(name) {
+            tracing::warn!(%error, "the failures of a certificate that is gone cannot be removed");
         }
     }
 }
@@ -187,10 +250,18 @@ fn account_name(order: &AcmeOrder) -> String {
 
 /// Another set of names is another certificate, whatever their order.
 fn certificate_name(order: &AcmeOrder) -> String {
+    name_of(CERTIFICATES, order)
+}
+
+fn failures_name(order: &AcmeOrder) -> String {
+    name_of(FAILURES, order)
+}
+
+fn name_of(prefix: &str, order: &AcmeOrder) -> String {
     let url = order.directory.url.to_string();
     let domains: BTreeSet<&str> = order.domains.iter().map(String::as_str).collect();
     let parts = [Some(url.as_str()), order.profile.as_deref()].into_iter();
-    name(CERTIFICATES, parts.chain(domains.into_iter().map(Some)))
+    name(prefix, parts.chain(domains.into_iter().map(Some)))
 }
 
 fn name<'p>(prefix: &str, parts: impl Iterator<Item = Option<&'p str>>) -> String {
@@ -211,15 +282,18 @@ fn read<T: for<'de> Deserialize<'de>>(state: &StateDirectory, name: &str) -> Opt
         Ok(bytes) => serde_json::from_slice(&bytes?).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
+    parsed.map_err(|reason| warn_of(state, name, &reason)).ok()
+}
+
+fn warn_of(state: &StateDirectory, name: &str, reason: &str) {
     let path = state.path().join(name);
-    let warn = |reason: String| tracing::warn!(file = %path.display(), reason, "a file of acme cannot be used");
-    parsed.map_err(warn).ok()
+    tracing::warn!(file = %path.display(), reason, "a file of acme cannot be used");
 }
 
 /// In memory that is wiped and never moved.
 fn bytes<T: Serialize>(record: &T) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAXIMUM_BYTES));
-    // A record has strings alone.
+    // A record has strings and numbers alone.
     let _ = serde_json::to_writer(&mut *bytes, record);
     bytes
 }

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::failure::{Failure, Step};
 use super::order::{advice, obtain};
-use super::schedule::{Lifetime, backoff};
-use super::store::{CertificateRecord, Kept};
+use super::schedule::{Lifetime, SHORTEST_PAUSE, backoff, left, pause};
+use super::store::{CertificateRecord, FailureRecord, Kept};
 use super::{Advised, Offer, Place, Proofs};
 use crate::config::ServerCertificate;
 use crate::metrics::acme as metrics;
@@ -24,9 +24,6 @@ const LONGEST_ATTEMPT: Duration = Duration::from_secs(600);
 /// The longest sleep: the clock of the host may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// The shortest wait between two attempts, whatever a reload or the lifetime of a certificate asks for.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-
 /// How often an authority is asked when it advises to renew, at least and at most, whatever it says.
 const ADVICE: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
 
@@ -36,21 +33,29 @@ const NO_ADVICE: Duration = Duration::from_secs(6 * 3600);
 /// Keeps one certificate current for as long as it is polled.
 pub(super) async fn keep_current(place: Arc<Place>, offers: mpsc::Sender<Offer>) {
     let proofs = Proofs { place: Arc::clone(&place), offers };
-    let mut failures = 0;
+    let mut failures = resumed(&place).await;
+    let mut hurried = 0_u32;
+    let mut earliest = Instant::now();
     loop {
-        wait_until_due(&place).await;
+        wait_until_due(&place, earliest).await;
+        // A process that ends meanwhile has failed: one that crashes at this would otherwise ask with each start.
+        record(&place, failures.saturating_add(1), backoff(failures.saturating_add(1), false, fastrand::f64())).await;
         let outcome = attempt(&place, &proofs).await;
         let Err(failure) = outcome else {
             failures = 0;
+            forget(&place).await;
             note(&place, "ok", 0);
-            sleep(SHORTEST_PAUSE).await;
+            let is_hurried = place.current.load().as_ref().is_some_and(|kept| is_hurried(kept));
+            hurried = if is_hurried { hurried.saturating_add(1) } else { 0 };
+            earliest = Instant::now() + pause(hurried, fastrand::f64());
             continue;
         };
-        failures += 1;
+        failures = failures.saturating_add(1);
         note(&place, failure.step.label(), failures);
         let next = backoff(failures, failure.step.is_free(), fastrand::f64());
         metrics::next_attempt(place.name(), now() + next.as_secs());
         log_failure(&place, &failure, failures, next);
+        record(&place, failures, next).await;
         back_off(&place, next).await;
     }
 }
@@ -59,6 +64,49 @@ fn note(place: &Place, result: &'static str, failures: u32) {
     metrics::attempted(place.name(), result);
     metrics::failures(place.name(), failures);
     place.has_failed.store(failures > 0, Ordering::Relaxed);
+}
+
+/// How many attempts of the process before failed in a row, when their back-off is over or a reload has ended it.
+async fn resumed(place: &Place) -> u32 {
+    let record = FailureRecord::read(&place.state, &place.order).filter(|_| place.is_resumed);
+    // Of an attempt that succeeded, if that process ended at that moment.
+    let is_over = |at| place.current.load().as_ref().is_some_and(|kept| kept.fits && kept.obtained >= at);
+    let Some(FailureRecord { failures, next, .. }) = record.filter(|record| !is_over(record.at)) else { return 0 };
+    metrics::failures(place.name(), failures);
+    place.has_failed.store(true, Ordering::Relaxed);
+    let left = left(next, now());
+    if !left.is_zero() {
+        metrics::next_attempt(place.name(), now() + left.as_secs());
+        let (names, next_s) = (place.order.domains.join(", "), left.as_secs());
+        tracing::warn!(
+            names,
+            failures,
+            next_s,
+            "attempts failed or ended before this start, so the next one waits; a reload asks for it at once"
+        );
+        back_off(place, left).await;
+    }
+    failures
+}
+
+/// Keeps the back-off over the end of this process, on a thread that may wait for the disk.
+async fn record(place: &Place, failures: u32, next: Duration) {
+    let (state, order, now) = (place.state.clone(), Arc::clone(&place.order), now());
+    let record = FailureRecord { failures, at: now, next: now + next.as_secs() };
+    let written = tokio::task::spawn_blocking(move || record.write(&state, &order)).await;
+    if let Ok(Err(error)) = written {
+        // Without a place for files, the attempt ends before it costs the authority anything.
+        tracing::debug!(%error, "the back-off is not kept");
+    }
+}
+
+/// After a success there is none.
+async fn forget(place: &Place) {
+    let (state, order) = (place.state.clone(), Arc::clone(&place.order));
+    let removed = tokio::task::spawn_blocking(move || FailureRecord::remove(&state, &order)).await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(%error, "the back-off of before cannot be removed");
+    }
 }
 
 /// One attempt, with all of its steps.
@@ -73,22 +121,22 @@ async fn attempt(place: &Arc<Place>, proofs: &Proofs) -> Result<(), Failure> {
             proofs.withdraw().await;
         }
         let late = |_| Failure::new(Step::Order, format!("no result within {} s", LONGEST_ATTEMPT.as_secs()));
-        let certificate = Arc::new(obtained.map_err(late)??);
-        proofs.put_in_use(Arc::clone(&certificate)).await.map_err(|why| Failure::new(Step::Certificate, why))?;
-        place.unkept.store(Some(Arc::clone(&certificate)));
-        place.current.store(Some(Arc::new(Kept { certificate: Arc::clone(&certificate), fits: true })));
+        let issued = Arc::new(Kept::issued(obtained.map_err(late)??, now()));
+        proofs.put_in_use(Arc::clone(&issued)).await.map_err(|why| Failure::new(Step::Certificate, why))?;
+        place.unkept.store(Some(Arc::clone(&issued)));
+        place.current.store(Some(Arc::clone(&issued)));
         *place.advised.lock().await = None;
-        log_success(place, &certificate);
+        log_success(place, &issued);
     }
     keep(place).await
 }
 
 /// Writes the certificate that is in use and not kept.
 async fn keep(place: &Arc<Place>) -> Result<(), Failure> {
-    let Some(certificate) = place.unkept.load_full() else { return Ok(()) };
+    let Some(unkept) = place.unkept.load_full() else { return Ok(()) };
     let writer = Arc::clone(place);
     let written = tokio::task::spawn_blocking(move || {
-        CertificateRecord::new(&writer.order, &certificate).write(&writer.state, &writer.order)
+        CertificateRecord::new(&writer.order, &unkept).write(&writer.state, &writer.order)
     });
     match written.await {
         Ok(Ok(())) => {
@@ -101,11 +149,24 @@ async fn keep(place: &Arc<Place>) -> Result<(), Failure> {
     }
 }
 
-fn log_success(place: &Place, certificate: &ServerCertificate) {
+/// Whether the next order has to wait, whenever this certificate is to be renewed.
+fn is_hurried(kept: &Kept) -> bool {
+    lifetime(&kept.certificate).is_some_and(|lifetime| lifetime.is_hurried(kept.obtained))
+}
+
+fn lifetime(certificate: &ServerCertificate) -> Option<Lifetime> {
+    certificate.validity().map(|(from, until)| Lifetime { from, until })
+}
+
+fn log_success(place: &Place, issued: &Kept) {
+    let certificate = &issued.certificate;
     let names = place.order.domains.join(", ");
     let until = certificate.validity().map_or(0, |(_, until)| until);
     let until = crate::config::day_of(until);
     tracing::info!(names, %until, "a new certificate is in use");
+    if lifetime(certificate).is_some_and(|lifetime| lifetime.is_late(issued.obtained)) {
+        tracing::warn!(names, %until, "two thirds of the new certificate's lifetime are over; check the clock of this host, and what the authority issues");
+    }
     // With a ca_file the authority is the operator's own.
     if place.order.directory.roots.is_none()
         && let Some(root) = certificate.private_root()
@@ -142,16 +203,18 @@ async fn back_off(place: &Place, next: Duration) {
     }
 }
 
-/// Waits until the certificate is to be asked for, or written.
-async fn wait_until_due(place: &Place) {
+/// Waits until the certificate is to be asked for, or written; in any case until `earliest`.
+async fn wait_until_due(place: &Place, earliest: Instant) {
     loop {
-        let due = due(place).await;
-        metrics::next_attempt(place.name(), due);
-        let left = due.saturating_sub(now());
-        if left == 0 {
+        let (due, now) = (due(place).await, now());
+        // The clock of the host may be set meanwhile, so a pause is no time of day.
+        let paused = earliest.saturating_duration_since(Instant::now());
+        metrics::next_attempt(place.name(), due.max(now + paused.as_secs()));
+        let left = Duration::from_secs(due.saturating_sub(now)).max(paused);
+        if left.is_zero() {
             return;
         }
-        sleep(Duration::from_secs(left).min(LONGEST_SLEEP)).await;
+        sleep(left.min(LONGEST_SLEEP)).await;
     }
 }
 
@@ -160,8 +223,8 @@ async fn due(place: &Place) -> u64 {
     let Some(kept) = place.current.load_full().filter(|kept| kept.fits && place.unkept.load().is_none()) else {
         return now();
     };
-    let Some((from, until)) = kept.certificate.validity() else { return now() };
-    let lifetime = Lifetime { from, until };
+    let Some(lifetime) = lifetime(&kept.certificate) else { return now() };
+    let lifetime = lifetime.left_at(kept.obtained, now());
     let without_advice = lifetime.renewal(place.luck);
     if without_advice <= now() {
         return without_advice;
