@@ -68,7 +68,7 @@ pub struct Limits {
     pub replay_entries: usize,
     /// `handler_max_in_flight`: concurrent requests to one handler, over all workers.
     pub handler_max_in_flight: usize,
-    /// `handler_max_waiting`: requests queued for one handler, over all workers; further ones are refused.
+    /// `handler_max_waiting`: requests queued for one handler, over all workers; further ones are refused. One queued for several counts at one.
     pub handler_max_waiting: usize,
     /// `handler_idle_connections`: idle connections to one handler that each worker keeps open.
     pub handler_idle_connections: usize,

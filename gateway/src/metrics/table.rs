@@ -294,7 +294,7 @@ metrics! {
             "Requests with a handler now.",
             "hookgate_handler_requests_in_flight";
         HANDLER_WAITING = Gauge "hookgate_handler_requests_waiting" ["handler"]
-            "Requests that wait for a place at a handler now (`handler_max_in_flight`).",
+            "Requests that wait for a place at a handler now (`handler_max_in_flight`). One that waits for several handlers of a list counts at one of them.",
             "hookgate_handler_requests_waiting > 0";
         ROUTE_IN_FLIGHT = Gauge "hookgate_route_requests_in_flight" ["route"]
             "Requests of a route with `max_in_flight` that have a place among them now. Absent until the first request of such a route.",

@@ -3,6 +3,7 @@
 //! Pure: how each of them is doing is an argument. Must not take a place, nor begin to try an ejected handler: [`super::several`] does.
 
 use super::health::Standing;
+use hookgate_core::route::MAXIMUM_HANDLERS;
 
 /// A handler of a list, as a request finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,19 +24,24 @@ impl Candidate {
         Self { standing: Standing::Ejected, backup: true, load: 0, has_place: false, has_room: false };
 }
 
-/// The handlers that a request must not go to any more: a bit for each of a list.
+/// Some handlers of a list: a bit for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Passed(u32);
+pub(super) struct Members(u32);
 
-impl Passed {
-    /// The request does not go to the handler with this index again.
-    pub(super) fn pass(&mut self, index: usize) {
+impl Members {
+    /// The one with this index is among them.
+    pub(super) fn add(&mut self, index: usize) {
         self.0 |= 1 << index;
     }
 
-    /// Whether it does not.
+    /// Whether it is.
     pub(super) fn has(self, index: usize) -> bool {
         self.0 & 1 << index != 0
+    }
+
+    /// The index of each.
+    pub(super) fn indices(self) -> impl Iterator<Item = usize> {
+        (0..MAXIMUM_HANDLERS).filter(move |index| self.has(*index))
     }
 }
 
@@ -48,12 +54,12 @@ pub(super) enum Choice {
     Try(usize),
 }
 
-/// The choice among `all`, of which `first` is looked at first: among equals, the first that is looked at gets the request. `None` if the request
-/// has been passed on by all of them.
+/// The choice among `all`, of which `first` is looked at first: among equals, the first that is looked at gets the request. `None` if all of them
+/// have `passed` the request on.
 ///
 /// In this order: an ejected handler that is due to be tried; those in use, the one with the fewest requests, but one with a free place before one
 /// where the request waits. The same among backups, if none of the others can be asked. Then, as if none were ejected, the rest.
-pub(super) fn choose(all: &[Candidate], passed: Passed, first: usize) -> Option<Choice> {
+pub(super) fn choose(all: &[Candidate], passed: Members, first: usize) -> Option<Choice> {
     let indices = || (0..all.len()).map(|offset| (first + offset) % all.len()).filter(|index| !passed.has(*index));
     let least = |fits: &dyn Fn(&Candidate) -> bool| {
         indices().filter(|index| fits(&all[*index])).min_by_key(|index| (!all[*index].has_place, all[*index].load))
@@ -74,6 +80,20 @@ pub(super) fn choose(all: &[Candidate], passed: Passed, first: usize) -> Option<
     // One that is in use and full says so. Of the ejected, backups come last.
     let rest = [least(&|one| one.standing == Standing::InUse), least(&|one| !one.backup), least(&|_| true)];
     rest.into_iter().flatten().next().map(Choice::Ask)
+}
+
+/// The handlers for whose first place a request waits, if the one that [`choose`] named has none: that one, and all that `choose` would name before
+/// it if they had a place. So not a backup unless the named one is, and not an ejected one unless the named one is.
+pub(super) fn waits_for(all: &[Candidate], passed: Members, named: usize) -> Members {
+    let mut members = Members::default();
+    let last = &all[named];
+    let fits = |one: &Candidate| {
+        one.backup <= last.backup && (one.standing == Standing::InUse || last.standing != Standing::InUse)
+    };
+    for index in (0..all.len()).filter(|index| !passed.has(*index) && fits(&all[*index])) {
+        members.add(index);
+    }
+    members
 }
 
 #[cfg(test)]
@@ -98,11 +118,11 @@ mod tests {
     }
 
     fn check(all: &[Candidate], expected: &[Choice]) {
-        let mut passed = Passed::default();
+        let mut passed = Members::default();
         for choice in expected {
             assert_eq!(choose(all, passed, 0), Some(*choice), "{all:?} {passed:?}");
             let (Ask(index) | Try(index)) = choice;
-            passed.pass(*index);
+            passed.add(*index);
         }
         assert_eq!(choose(all, passed, 0), None, "{all:?}");
     }
@@ -119,7 +139,7 @@ mod tests {
     #[test]
     fn equals_take_turns() {
         let all = [one(InUse, 0), one(InUse, 0), one(InUse, 0)];
-        let chosen: Vec<_> = (0..6).map(|first| choose(&all, Passed::default(), first)).collect();
+        let chosen: Vec<_> = (0..6).map(|first| choose(&all, Members::default(), first)).collect();
         assert_eq!(chosen, [Ask(0), Ask(1), Ask(2), Ask(0), Ask(1), Ask(2)].map(Some));
     }
 
@@ -140,5 +160,27 @@ mod tests {
         check(&[full(3), backup(Ejected, 0)], &[Ask(0), Ask(1)]);
         check(&[one(Ejected, 1), backup(Due, 0)], &[Try(1), Ask(0)]);
         check(&[backup(Ejected, 0), one(Ejected, 1)], &[Ask(1), Ask(0)]);
+    }
+
+    #[test]
+    fn a_request_waits_for_each_that_may_take_it() {
+        let check = |all: &[Candidate], passed: &[usize], expected: &[usize]| {
+            let mut members = Members::default();
+            passed.iter().for_each(|index| members.add(*index));
+            let waits = choose(all, members, 0).map(|(Ask(named) | Try(named))| waits_for(all, members, named));
+            let waits = waits.map(|waits| waits.indices().collect::<Vec<_>>());
+            assert_eq!(waits.as_deref(), Some(expected), "{all:?}");
+        };
+        let full_backup = || Candidate { backup: true, ..waiting(1) };
+        check(&[waiting(3), waiting(2)], &[], &[0, 1]);
+        check(&[waiting(3), waiting(2), waiting(1)], &[2], &[0, 1]);
+        check(&[waiting(3), one(Ejected, 0), full(9)], &[], &[0, 2]);
+        check(&[waiting(3), backup(InUse, 0)], &[], &[0]);
+        // It may wait for the backup, and still goes to one that is none.
+        check(&[full(3), full_backup()], &[], &[0, 1]);
+        check(&[one(Ejected, 0), full_backup()], &[], &[1]);
+        // As if none were ejected, and backups come last.
+        check(&[one(Ejected, 2), one(Ejected, 1), backup(Ejected, 0)], &[], &[0, 1]);
+        check(&[one(Ejected, 2), one(Ejected, 1), backup(Ejected, 0)], &[0, 1], &[2]);
     }
 }

@@ -12,6 +12,7 @@ mod contact;
 pub mod headers;
 mod health;
 mod held;
+mod line;
 mod outgoing;
 mod place;
 mod pool;
@@ -172,7 +173,8 @@ impl Upstream {
         let permit = pool.enter(limits, self.left(limits, began), &mut of_route).await?;
         let outcome = self.ask(request, &pool, permit, (limits, began), true, answered).await;
         if outcome.is_ok() && pool.gate.health.answered().is_some() {
-            // It was in a list before a reload.
+            // It was in a list before a reload, or is in that of another route.
+            self.places.standing_changed();
             metrics::MemberMeters::new(pool.handler().label()).ejected(false);
         }
         outcome.map_err(|unanswered| unanswered.refusal)

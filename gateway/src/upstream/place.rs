@@ -3,13 +3,15 @@
 //! Owns the counts, and the queue for a place. Must not know connections: each worker has its own.
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use metrics::Gauge;
-use tokio::sync::Semaphore;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::contact::{Contact, LastContact};
 use super::health::Health;
@@ -23,11 +25,14 @@ pub struct Places {
     routes: Gates<Arc<str>>,
     /// Where the clock of [`Health`] begins.
     origin: Instant,
+    /// Wakes requests that wait at several gates when a handler is ejected, or is back: seldom, so there is one for all lists.
+    changed: Notify,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Self { handlers: Gates::default(), routes: Gates::default(), origin: Instant::now() }
+        let (handlers, routes) = (Gates::default(), Gates::default());
+        Self { handlers, routes, origin: Instant::now(), changed: Notify::new() }
     }
 }
 
@@ -72,6 +77,16 @@ impl Places {
     /// The time of [`Health`], in milliseconds.
     pub(super) fn now(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Tells requests that wait at several gates that a handler was ejected, or is back.
+    pub(super) fn standing_changed(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// Ends with the first [`Places::standing_changed`] after this call. A caller that looks at the standings after it misses no change.
+    pub(super) fn next_change(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 }
 
@@ -149,12 +164,10 @@ impl Gate {
         limit: Duration,
         gauge: &Gauge,
     ) -> Result<(), NoPlace> {
-        self.allow(most);
-        if let Ok(place) = self.places.try_acquire() {
-            place.forget();
+        if self.try_enter(most) {
             return Ok(());
         }
-        let _waiting = Waiting::new(&self.waiting, most_waiting, gauge).ok_or(NoPlace::Full)?;
+        let _waiting = self.wait(most_waiting, gauge).ok_or(NoPlace::Full)?;
         match timeout(limit, self.places.acquire()).await {
             Ok(Ok(place)) => {
                 place.forget();
@@ -162,6 +175,28 @@ impl Gate {
             }
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => Err(NoPlace::Late),
+        }
+    }
+
+    /// Takes one of `most` places, if one is free and no request waits for it. [`Gate::leave`] gives it back.
+    pub(super) fn try_enter(&self, most: usize) -> bool {
+        self.allow(most);
+        self.places.try_acquire().map(SemaphorePermit::forget).is_ok()
+    }
+
+    /// Counts one more that waits, in `gauge` too; `None` if `most` do already.
+    pub(super) fn wait<'a>(&'a self, most: usize, gauge: &'a Gauge) -> Option<Waiting<'a>> {
+        Waiting::new(&self.waiting, most, gauge)
+    }
+
+    /// Takes one of `most` places, and waits for it without a bound: the caller counts and limits the wait. Dropped before it is ready, it takes
+    /// none; after that, [`Gate::leave`] gives the place back.
+    pub(super) async fn place(&self, most: usize) {
+        self.allow(most);
+        match self.places.acquire().await {
+            Ok(place) => place.forget(),
+            // The semaphore is never closed.
+            Err(_) => pending().await,
         }
     }
 
@@ -194,7 +229,7 @@ impl Gate {
 }
 
 /// Counts one that waits, for as long as it lives.
-struct Waiting<'a>(&'a AtomicUsize, &'a Gauge);
+pub(super) struct Waiting<'a>(&'a AtomicUsize, &'a Gauge);
 
 impl<'a> Waiting<'a> {
     /// `None` if `most` wait already.

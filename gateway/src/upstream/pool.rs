@@ -186,16 +186,24 @@ impl Pool {
         let entered = self.gate.enter(limits.in_flight, limits.waiting, left, &self.meters.waiting).await;
         entered.map_err(|no_place| match no_place {
             NoPlace::Late => late(&self.handler, limits),
-            NoPlace::Full => {
-                let detail = format!(
-                    "{} requests are with the handler at {} and {} wait for it; {} and handler_max_waiting allow no more.",
-                    limits.in_flight, self.handler, limits.waiting, limits.in_flight_key,
-                );
-                Refusal::new(Reject::HandlerOverloaded, detail)
-            }
+            NoPlace::Full => self.full(limits),
         })?;
+        Ok(self.permit(of_route))
+    }
+
+    /// The permit of a request that has taken a place of the gate.
+    pub(super) fn permit(self: &Rc<Self>, of_route: &mut Option<RoutePermit>) -> Permit {
         self.meters.entered();
-        Ok(Permit { pool: Rc::clone(self), of_route: of_route.take() })
+        Permit { pool: Rc::clone(self), of_route: of_route.take() }
+    }
+
+    /// The refusal if as many wait for a place as may.
+    pub(super) fn full(&self, limits: HandlerLimits) -> Refusal {
+        let detail = format!(
+            "{} requests are with the handler at {} and {} wait for it; {} and handler_max_waiting allow no more.",
+            limits.in_flight, self.handler, limits.waiting, limits.in_flight_key,
+        );
+        Refusal::new(Reject::HandlerOverloaded, detail)
     }
 
     /// An idle connection that is not known to be closed.

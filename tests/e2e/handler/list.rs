@@ -132,6 +132,27 @@ fn a_handler_that_takes_fewer_requests_gets_no_more_while_another_has_room() {
 }
 
 #[test]
+fn a_request_that_waits_gets_the_first_place_of_any_handler() {
+    let list = List::new(1, "handler_max_in_flight = 2\nhandler_timeout_ms = 3000", "");
+    list.first().set_behaviour(Behaviour::NeverAnswer);
+    list.others[0].set_behaviour(delay(50));
+    let mut connections: Vec<_> = (0..14).map(|_| list.connect()).collect();
+    for connection in &mut connections {
+        connection.send(request("POST", PATH, b"{}")).unwrap();
+    }
+    // The first handler takes two and hangs. None waits behind these while the other one answers.
+    list.others[0].wait_for(12, Duration::from_millis(2500)).unwrap();
+    let mut statuses: Vec<_> = connections.iter_mut().map(|one| one.response().unwrap().status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [[200; 12].as_slice(), &[504; 2]].concat());
+    assert_eq!((list.first().request_count(), list.others[0].request_count()), (2, 12));
+    for handler in [list.first(), &list.others[0]] {
+        assert_eq!(list.metric("hookgate_handler_requests_waiting", handler), 0.0);
+        assert_eq!(list.metric("hookgate_handler_requests_in_flight", handler), 0.0);
+    }
+}
+
+#[test]
 fn a_handler_that_is_gone_costs_no_request_and_gets_them_again_when_it_is_back() {
     let mut list = List::new(1, "", "");
     assert_eq!(list.status(b"{}"), 200);
