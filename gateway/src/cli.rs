@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Receives webhooks over mutual TLS, verifies who sent them, and hands them to local handlers over Unix sockets.
+/// Receives webhooks over mutual TLS, verifies who sent them, and hands them to local handlers, over Unix sockets or loopback ports.
 #[derive(Debug, Parser)]
 #[command(name = "hookgate", version)]
 pub struct Cli {

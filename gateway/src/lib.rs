@@ -1,5 +1,5 @@
-//! The daemon of hookgate: it receives webhooks over mutual TLS, verifies who sent them, and hands them over Unix sockets to local
-//! handlers.
+//! The daemon of hookgate: it receives webhooks over mutual TLS, verifies who sent them, and hands them to local handlers, over
+//! Unix sockets or loopback ports.
 //!
 //! # The path of a request
 //!
@@ -24,7 +24,7 @@
 //!    session parameter, signature over the body, an id that was not seen before. The keys of token issuers come from
 //!    [`key_store`]. Only this step constructs an
 //!    [`AuthenticatedRequest`](hookgate_core::auth::AuthenticatedRequest).
-//! 9. **upstream** ([`upstream`]). The request goes over a Unix socket to the handler, and the handler's answer streams back to the peer.
+//! 9. **upstream** ([`upstream`]). The request goes to the handler, over a Unix socket or a loopback port, and its answer streams back to the peer.
 //!
 //! Every step from `accept` on can refuse with a [`Reject`](hookgate_core::reject::Reject), which has one reason, one status, one alert and one
 //! counter in [`metrics`]. No step can be left out, because each takes the proof of the one before: `upstream` accepts nothing but an

@@ -177,6 +177,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The numbers of the versions of TLS that senders are served with, for messages.
+    pub fn tls_versions(&self) -> &'static str {
+        self.tls.policy.served()
+    }
+
     /// Builds the snapshot of `config` with this generation number.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use rustls::CipherSuite;
 use rustls::crypto::{CryptoProvider, ring};
 
 use crate::alert::{HANDSHAKE_FAILURE, PROTOCOL_VERSION};
-use crate::environment::{PATH, quoted};
+use crate::environment::{PATH, SOON, quoted};
 use crate::test_gateway::TestGateway;
 use crate::tls_client::{TlsClient, request};
 
@@ -63,6 +63,11 @@ fn a_policy_serves_its_versions_and_suites_alone() {
         assert_eq!(outcome(client), expected, "{policy} {version:?} {suites:?}");
         if expected == Err(PROTOCOL_VERSION) {
             gateway.wait_rejections("tls_version", 1.0).unwrap();
+            let served = if policy == "modern" { "1.3 only" } else { "1.2 only" };
+            gateway
+                .daemon
+                .wait_log(&format!("that this server serves: {served}, as policy in [tls] says"), SOON)
+                .unwrap();
         }
     };
     check("modern", TlsVersion::Tls13, None, Ok(200));
@@ -144,7 +149,6 @@ mod hybrid {
     use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, X25519, X25519MLKEM768};
 
     use super::*;
-    use crate::environment::SOON;
 
     /// With the hybrid group first, as browsers and Go have it; `others` follow.
     fn sharing_hybrid(others: usize) -> CryptoProvider {

@@ -67,10 +67,13 @@ kinds! {
         "Let this port speak TLS, or correct the port in the URL.";
     /// The receiver has no version of TLS that the sender has.
     TlsVersion => "tls_version", Fault, Handshake,
-        "Turn on a version of TLS that the sender has (nginx: ssl_protocols, Apache: SSLProtocol).";
+        "Turn on a version of TLS that the sender has (nginx: ssl_protocols, Apache: SSLProtocol, hookgate: policy in [tls]).";
     /// The versions agree, and no cipher suite does.
     CipherSuite => "cipher_suite", Fault, Handshake,
-        "Turn on one of the sender's suites (nginx: ssl_ciphers, Apache: SSLCipherSuite). Suites with ECDSA need an ECDSA key, suites with RSA an RSA key.";
+        "Turn on one of the sender's suites (nginx: ssl_ciphers, Apache: SSLCipherSuite, hookgate: policy in [tls]). Suites with ECDSA need an ECDSA key, suites with RSA an RSA key.";
+    /// The receiver has no group of key exchange for the sender's versions.
+    KeyExchange => "key_exchange", Fault, Handshake,
+        "Turn on a group that TLS 1.2 has too, such as X25519 or P-256 (nginx: ssl_ecdh_curve, Apache: SSLOpenSSLConfCmd Groups, hookgate: key_exchange in [tls]). X25519MLKEM768 is for TLS 1.3 alone.";
     /// The handshake fails before the receiver shows its certificate, or for another reason than a certificate.
     HandshakeFailed => "handshake_failed", Fault, Handshake,
         "Look into the receiver's log for the handshake of this moment.";

@@ -397,7 +397,7 @@ rejects! {
     /// retry. Operator: see why its handler takes nothing (`hookgate deliveries list`); drop or retry dead letters, or raise the bounds.
     SpoolFull => "spool_full", 503, InternalError, Gateway, "Too many deliveries are stored",
         "The receiver stores too many deliveries; send the webhook again later.";
-    /// The handler's socket refused the connection, or the handler closed it before it answered. Operator: start the handler;
+    /// Nothing took the connection at the handler's socket or port, or the handler closed it before it answered. Operator: start the handler;
     /// see its log.
     HandlerUnavailable => "handler_unavailable", 502, InternalError, Handler, "The handler is unavailable",
         "The program behind this webhook did not answer; its operator must act.";

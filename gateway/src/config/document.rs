@@ -3,6 +3,7 @@
 //! Owns the syntax, and the problems of unknown keys and wrong types. Must not know a section: what a key means, and its bounds,
 //! are theirs.
 
+mod hint;
 mod shape;
 
 use std::fmt;
@@ -226,6 +227,9 @@ fn with_brackets(problem: Problem, steps: &[Step], is_header: bool) -> Problem {
         ("invalid type: array, expected a table", [.., Step::Key(_), Step::Index(_)]) if !is_repeated && is_header => {
             Some(format!("this section cannot be repeated; write [{header}] instead of [[{header}]]"))
         }
+        ("invalid type: array, expected a string (in quotes)", [.., Step::Key(_)]) if header == "route.host" => {
+            Some(format!("{message}; write a [[route]] for each host, or no host for every one"))
+        }
         _ => None,
     };
     let message = corrected.unwrap_or(message);
@@ -262,11 +266,17 @@ fn describe(error: &toml::de::Error) -> Problem {
         if TOP_LEVEL_KEYS.contains(&name) {
             return Problem::TopLevelKey;
         }
+        if let Some(problem) = hint::elsewhere(name) {
+            return problem;
+        }
         let known: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
         return Problem::UnknownKey { nearest: nearest(name, known.iter().copied()), known: known.join(", ") };
     }
     if let Some(rest) = message.strip_prefix("unknown variant ") {
-        let message = rest.replace(", expected ", "; write ").replace('`', "\"");
+        let mut words = rest.split('`').skip(1).step_by(2);
+        let meant = words.next().and_then(|word| hint::word(word, words));
+        let meant = meant.map(|word| format!(" (did you mean \"{word}\"?)")).unwrap_or_default();
+        let message = rest.replace(", expected ", &format!("{meant}; write ")).replace('`', "\"");
         return Problem::WrongType { message: format!("unknown word {message}") };
     }
     let message = match message {

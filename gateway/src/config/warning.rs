@@ -306,7 +306,10 @@ pub enum WarningKind {
     #[error("the certificate has no DNS name (subjectAltName); senders refuse it")]
     NoNames,
     /// A certificate of the server for the host of no route.
-    #[error("no route has a name of this certificate as its host ({names})")]
+    #[error(
+        "no route has a name of this certificate as its host ({names}), so senders to these names reach no route; write one of them as host of a \
+         route, or remove this [[certificate]]"
+    )]
     NamesWithoutRoute {
         /// The names of the certificate.
         names: String,

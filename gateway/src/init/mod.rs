@@ -155,7 +155,7 @@ fn outcome(answers: &Answers, preset: &Preset, draft: &Draft, found: &Outcome, p
     let Outcome { missing, private_root } = found;
     let (shown, url) = (path.display(), answers.url());
     // Writing to a String cannot fail, here and below.
-    let mut text = format!("\nAt the sender, {}, enter the URL {url}\n", preset.title());
+    let mut text = format!("\nAt the sender ({}), enter the URL {url}\n", preset.title());
     if let Some(page) = page::of(&answers.preset) {
         let _ = writeln!(text, "{}", page::section(page, page::SENDER));
     }

@@ -60,6 +60,11 @@ pub(super) fn is_out_of_order(error: &Error) -> bool {
     }
 }
 
+/// The sentence of [`Reject::TlsVersion`]. `served` are the versions of the policy in force.
+pub(super) fn no_version(served: &str) -> String {
+    format!("The client has no version of TLS that this server serves: {served}, as policy in [tls] says.")
+}
+
 /// One or more sentences about the error of a handshake. Contains nothing that the peer can choose but numbers.
 pub(super) fn sentence(error: &Error) -> String {
     match error {
@@ -153,6 +158,15 @@ mod tests {
     use rustls::{CertificateError, PeerMisbehaved};
 
     use super::*;
+
+    #[test]
+    fn the_versions_in_force_are_named() {
+        let text = no_version("1.3 only");
+        assert_eq!(
+            text,
+            "The client has no version of TLS that this server serves: 1.3 only, as policy in [tls] says."
+        );
+    }
 
     #[test]
     fn a_failed_handshake_is_explained_without_names_of_rust() {

@@ -95,8 +95,8 @@ impl HandshakeError {
     }
 
     /// The refusal that is counted and logged. `overdue` if the deadline sweep has shut the socket down: an end of the stream is
-    /// then the sweep's, while an alert that was in transit keeps its own reason.
-    pub fn refusal(&self, overdue: bool) -> Refusal {
+    /// then the sweep's, while an alert that was in transit keeps its own reason. `versions` are those of TLS that are served.
+    pub fn refusal(&self, overdue: bool, versions: &str) -> Refusal {
         match self {
             Self::Closed | Self::Io(_) if overdue => {
                 Refusal::new(Reject::HandshakeTimeout, "The handshake was not complete within handshake_timeout_ms.")
@@ -113,7 +113,10 @@ impl HandshakeError {
             }
             Self::Evicted(eviction) => eviction.refusal(),
             Self::Tls(rustls::Error::NoCertificatesPresented) => identity::no_certificate(),
-            Self::Tls(error) => Refusal::new(fault::reason(error), fault::sentence(error)),
+            Self::Tls(error) => match fault::reason(error) {
+                Reject::TlsVersion => Refusal::new(Reject::TlsVersion, fault::no_version(versions)),
+                reject => Refusal::new(reject, fault::sentence(error)),
+            },
             Self::Closed | Self::Io(_) => Refusal::new(Reject::HandshakeFailed, self.to_string()),
         }
     }
@@ -547,7 +550,7 @@ mod tests {
     #[test]
     fn a_failed_handshake_has_the_reason_of_what_ended_it() {
         let check = |error: &HandshakeError, overdue, expected| {
-            assert_eq!(error.refusal(overdue).reject, expected, "{error:?} {overdue}");
+            assert_eq!(error.refusal(overdue, "1.2 and 1.3").reject, expected, "{error:?} {overdue}");
         };
         let reset = || HandshakeError::Io(io::ErrorKind::ConnectionReset.into());
         check(&HandshakeError::Closed, false, Reject::HandshakeFailed);

@@ -204,7 +204,7 @@ fn suite_name(suite: CipherSuite) -> &'static str {
 
 /// Counts and logs a failed handshake.
 fn failed(context: &WorkerContext, snapshot: &Snapshot, caller: &Caller, error: &HandshakeError, deadline: &Deadline) {
-    let refusal = error.refusal(deadline.is_overdue());
+    let refusal = error.refusal(deadline.is_overdue(), snapshot.tls_versions());
     if let HandshakeError::Refused(refusal) = error {
         drop(admission::refused_in_handshake(context, snapshot, (**refusal).clone()));
     }

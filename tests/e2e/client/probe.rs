@@ -456,7 +456,9 @@ fn a_receiver_that_takes_the_hybrid_group_alone_is_seen() {
     assert_eq!(document["selected"]["tls_version"], "1.3", "{document:#}");
     assert_eq!(document["certificates"].as_array().unwrap().len(), 2);
     let (code, document) = seen_by("pagerduty", Leaf::Good, Presented::Whole, lines);
-    assert_eq!((code, findings(&document)), (2, vec![("tls_version", "fault")]), "{document:#}");
+    assert_eq!((code, findings(&document)), (2, vec![("key_exchange", "fault")]), "{document:#}");
+    let mend = finding(&document, "key_exchange")["mend"].as_str().unwrap();
+    assert!(mend.contains("hookgate: key_exchange in [tls]"), "{mend}");
 }
 
 #[test]

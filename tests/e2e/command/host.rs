@@ -80,6 +80,13 @@ fn check_warns_of_each_handler_of_a_list_and_of_ports_without_a_listener() {
     let line = one_line(&stderr);
     assert!(code == Some(0) && line.contains("route[1].handler[2]: there is no socket "), "{line}");
     assert!(line.contains("/c, so requests go to the others of its list; start the handler"), "{line}");
+    // Another route has this handler alone.
+    let absent = format!("\"unix:{}\"", environment.path("d").display());
+    let alone = with(&format!("[{handler}, {absent}]")).replace(&handler_socket(&environment.events), &absent);
+    let (code, _, stderr) = check(&environment, &alone);
+    let words =
+        "alone are answered with status 502 (202 if it is durable), and those of a list go to its others; start";
+    assert!(code == Some(0) && one_line(&stderr).contains(words), "{stderr}");
     drop(listener);
     let (code, _, stderr) = check(&environment, &with(&format!("\"http://{port}\"")));
     let words = format!("route[1].handler: no process listens on {port}, so requests are answered with status 502");

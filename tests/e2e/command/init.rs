@@ -228,7 +228,7 @@ fn init_overwrites_nothing() {
     let (stdout, stderr) = (finished.stdout_text(), finished.stderr_text());
     let parsed: toml::Table = toml::from_str(&stdout).unwrap();
     assert!(
-        parsed.contains_key("provider") && stderr.contains("At the sender, GitHub webhooks, enter the URL"),
+        parsed.contains_key("provider") && stderr.contains("At the sender (GitHub webhooks), enter the URL"),
         "{stderr}"
     );
     fs::remove_file(&path).unwrap();

@@ -103,8 +103,8 @@ impl Control<'_> {
              Priority: optional\n\
              Description: gateway that receives webhooks over mutual TLS\n \
              hookgate verifies the client certificate of a provider and its identity, checks\n \
-             what the request itself must prove, and forwards it over a Unix socket to a local\n \
-             program. It refuses everything else, with a reason.\n",
+             what the request itself must prove, and forwards it to a local program, over\n \
+             a Unix socket or a loopback port. It refuses everything else, with a reason.\n",
             self.version,
             architecture()?,
             maintainer(),

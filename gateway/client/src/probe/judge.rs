@@ -75,6 +75,13 @@ fn handshake(look: &Look<'_>, seen: &Seen, findings: &mut Vec<Finding>) {
     } else if spoken.iter().any(|version| wanted.contains(version)) {
         let detail = format!("the receiver takes none of {name}'s cipher suites in TLS {sent} ({answer})");
         findings.push(Finding::new(Kind::CipherSuite, detail));
+    } else if seen.as_sender == Some(Answer::Alert(AlertDescription::HandshakeFailure)) {
+        // It knows the sender's version, which it would refuse by protocol_version, and took no suite of those that there are.
+        let detail = format!(
+            "{name} speaks TLS {sent}, for which the receiver has none of the groups X25519, P-256, P-384 and P-521; in TLS {} it has one ({answer})",
+            list(&spoken)
+        );
+        findings.push(Finding::new(Kind::KeyExchange, detail));
     } else {
         let detail = format!("{name} speaks TLS {sent}, and the receiver only TLS {} ({answer})", list(&spoken));
         findings.push(Finding::new(Kind::TlsVersion, detail));

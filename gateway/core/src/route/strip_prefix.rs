@@ -2,7 +2,7 @@
 //!
 //! Owns what is left of a target without it. Pure. Must not choose a route: routes, proofs and the log see the path as sent.
 //!
-//! As `handle_path` of Caddy, and a `proxy_pass` with a URI in nginx. The rest is byte by byte as sent, but for slashes at its begin: they are
+//! As `handle_path` of Caddy, and in nginx a `proxy_pass` whose URI is `/`. The rest is byte by byte as sent, but for slashes at its begin: they are
 //! one, because `//host` and `/\host` are the begin of a URL for handlers that resolve a target as a reference (RFC 3986, section 4.2).
 
 use bytes::Bytes;

@@ -51,6 +51,14 @@ pub enum Problem {
     /// A key of the top level, within a section.
     #[error("this key does not belong to a section; write it before the first [section]")]
     TopLevelKey,
+    /// A key of another section.
+    #[error("this key belongs to {section}; write {write} there")]
+    KeyOfSection {
+        /// The section, as it is written.
+        section: &'static str,
+        /// An example of the line.
+        write: &'static str,
+    },
     /// A value of the wrong type, or an unknown word.
     #[error("{message}")]
     WrongType {

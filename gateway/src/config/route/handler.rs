@@ -117,26 +117,47 @@ fn parse_address(text: &str) -> Result<HandlerAddress, Problem> {
     match text.strip_prefix("unix:") {
         Some(path) => parse_socket(text, path),
         None if text.contains("://") => parse_url(text),
-        None => Err(wrong(text, "it begins with neither \"http://\" nor \"unix:\"")),
+        None => Err(without_scheme(text)),
     }
 }
 
-/// The problem of `text`, with what to write. A path that lacks the scheme alone is completed; of anything else, an example says more.
-fn wrong(text: &str, reason: &'static str) -> Problem {
-    let is_path = text.starts_with('/') && !text.ends_with('/') && text.len() <= MAXIMUM_SOCKET_BYTES;
-    let write = if is_path { format!("unix:{text}") } else { EXAMPLE_HANDLER.to_owned() };
+/// The problem of an address that lacks the scheme: a path, a socket as Caddy writes it, or a port.
+fn without_scheme(text: &str) -> Problem {
+    let reason = "it begins with neither \"http://\" nor \"unix:\"";
+    if let Some(path) = text.strip_prefix("unix/") {
+        return wrong(text, path, reason);
+    }
+    let Some((host, port)) = text.rsplit_once(':').filter(|(host, port)| is_port(port) && !host.contains('/')) else {
+        return wrong(text, text, reason);
+    };
+    let host = if matches!(host, "" | "localhost" | "*") { "127.0.0.1" } else { host };
+    let url = format!("http://{host}:{port}");
+    match parse_url(&url) {
+        Err(Problem::Handler { reason, write, .. }) => Problem::Handler { text: text.to_owned(), reason, write },
+        _ => Problem::Handler { text: text.to_owned(), reason, write: url },
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// The problem of `text`, with what to write: the socket at `path`, if that can be one, or else an example.
+fn wrong(text: &str, path: &str, reason: &'static str) -> Problem {
+    let is_path = path.starts_with('/') && !path.ends_with('/') && path.len() <= MAXIMUM_SOCKET_BYTES;
+    let write = if is_path { format!("unix:{path}") } else { EXAMPLE_HANDLER.to_owned() };
     Problem::Handler { text: text.to_owned(), reason, write }
 }
 
 fn parse_socket(text: &str, path: &str) -> Result<HandlerAddress, Problem> {
     if !path.starts_with('/') {
-        return Err(wrong(text, "the path of the socket is not absolute"));
+        return Err(wrong(text, text, "the path of the socket is not absolute"));
     }
     if path.len() > MAXIMUM_SOCKET_BYTES {
-        return Err(wrong(text, "the path of the socket is longer than 107 bytes, the limit of Linux"));
+        return Err(wrong(text, text, "the path of the socket is longer than 107 bytes, the limit of Linux"));
     }
     if path.ends_with('/') || path.contains('\0') {
-        return Err(wrong(text, "the path of the socket ends with \"/\" or holds a zero byte"));
+        return Err(wrong(text, text, "the path of the socket ends with \"/\" or holds a zero byte"));
     }
     Ok(HandlerAddress::Unix(path.into()))
 }
@@ -149,9 +170,14 @@ fn parse_url(text: &str) -> Result<HandlerAddress, Problem> {
         let reason = "a handler is on this host and speaks HTTP without TLS, so the scheme is \"http\"";
         return fail(reason, "http://127.0.0.1:8080".to_owned());
     };
+    if let Some(socket) = authority.strip_prefix("unix:") {
+        // A path ends at the next colon in nginx, and a URI follows.
+        let path = socket.split(':').next().unwrap_or_default();
+        return Err(wrong(text, path, "a Unix socket is written without \"http://\""));
+    }
     let (authority, rest) = authority.find('/').map_or((authority, ""), |at| authority.split_at(at));
     let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
-    let port = if port.parse::<u16>().is_ok_and(|port| port > 0) { port } else { "8080" };
+    let port = if is_port(port) { port } else { "8080" };
     if !rest.is_empty() {
         return fail("it has a path, and handlers get the path of the request", format!("http://{authority}"));
     }

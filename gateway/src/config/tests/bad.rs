@@ -103,6 +103,23 @@ fn unknown_keys_and_wrong_types_are_refused() {
 }
 
 #[test]
+fn a_key_of_another_section_names_it() {
+    let http2 = "this key belongs to [listen]; write http2 = true there";
+    check("[tls]\nhttp2 = true\n", 2, "tls.http2", http2);
+    check("[http2]\n", 1, "http2", http2);
+    check(&format!("{ROUTE}http2 = true\n"), 5, "route[0].http2", http2);
+    check("[acme]\ndomains = [\"a.example\"]\n", 1, "acme", "belongs to [[certificate]]; write acme = { domains = [");
+    check("[limits]\nkey_exchange = []\n", 2, "limits.key_exchange", "belongs to [tls]; write key_exchange = [");
+    check("[tls]\nproxy_protocol = {}\n", 2, "tls.proxy_protocol", "belongs to [listen]; write proxy_protocol = {");
+}
+
+#[test]
+fn a_route_has_one_host() {
+    let route = ROUTE.replace("[[route]]\n", "[[route]]\nhost = [\"a.example\", \"b.example\"]\n");
+    check(&route, 2, "route[0].host", "expected a string (in quotes); write a [[route]] for each host, or no host for");
+}
+
+#[test]
 fn log_is_checked() {
     let check = |line: &str, key: &str, part: &str| check(&format!("[log]\n{line}\n"), 2, &format!("log.{key}"), part);
     check("level = \"verbose\"", "level", "\"verbose\" is no level; write off, error, warn, info, debug or trace");
@@ -514,7 +531,18 @@ fn what_tls_cannot_be_is_refused() {
     check("policy = \"strict\"", 2, "tls.policy", "\"intermediate\", \"modern\", \"pagerduty\"");
     check("key_exchange = []", 2, "tls.key_exchange", "empty; write key_exchange = [\"X25519\"");
     check("key_exchange = \"X25519\"", 2, "tls.key_exchange", "array");
-    check("key_exchange = [\"X448\"]", 2, "tls.key_exchange", "\"X25519MLKEM768\"");
+    check("key_exchange = [\"X448\"]", 2, "tls.key_exchange", "unknown word \"X448\"; write one of \"X25519MLKEM768\"");
+    for (name, meant) in [
+        ("prime256v1", "P-256"),
+        ("secp256r1", "P-256"),
+        ("SECP384R1", "P-384"),
+        ("p384", "P-384"),
+        ("x25519", "X25519"),
+        ("x25519mlkem768", "X25519MLKEM768"),
+    ] {
+        let words = format!("unknown word \"{name}\" (did you mean \"{meant}\"?); write one of");
+        check(&format!("key_exchange = [\"{name}\"]"), 2, "tls.key_exchange", &words);
+    }
     check("key_exchange = [\"P-256\", \"X25519\", \"P-256\"]", 2, "tls.key_exchange", "P-256 is there twice");
     check("policy = \"pagerduty\"\nkey_exchange = [\"X25519MLKEM768\"]", 3, "tls.key_exchange", "add \"X25519\"");
     check("versions = [\"1.3\"]", 2, "tls.versions", "policy, key_exchange");

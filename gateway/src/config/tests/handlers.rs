@@ -64,7 +64,24 @@ fn only_loopback_ports_are_handlers() {
     );
     wrong("http://127.0.0.1:80/", "write \"http://127.0.0.1:80\"");
     wrong("https://127.0.0.1:80", "without TLS, so the scheme is \"http\"; write \"http://127.0.0.1:8080\"");
-    wrong("127.0.0.1:80", "neither \"http://\" nor \"unix:\"");
+}
+
+#[test]
+fn an_address_of_another_server_is_completed() {
+    let wrong = |text: &str, words: &str| check(&route(&format!("\"{text}\"")), 4, "route[0].handler", words);
+    let scheme = "it begins with neither \"http://\" nor \"unix:\"; write";
+    for text in ["127.0.0.1:8080", ":8080", "localhost:8080", "*:8080"] {
+        wrong(text, &format!("\"{text}\" is not a valid handler: {scheme} \"http://127.0.0.1:8080\""));
+    }
+    wrong("[::1]:8080", &format!("{scheme} \"http://[::1]:8080\""));
+    wrong("10.0.0.7:8080", "\"10.0.0.7:8080\" is not a valid handler: the address is not a loopback address");
+    wrong("app.internal:9000", "a name can lead to another host; write \"http://127.0.0.1:9000\"");
+    wrong("unix//run/a.sock", &format!("{scheme} \"unix:/run/a.sock\""));
+    wrong("8080", &format!("{scheme} \"unix:/run/app/hook.sock\""));
+    let socket = "a Unix socket is written without \"http://\"; write";
+    wrong("http://unix:/run/a.sock", &format!("{socket} \"unix:/run/a.sock\""));
+    wrong("http://unix:/run/a.sock:/hooks/", &format!("{socket} \"unix:/run/a.sock\""));
+    wrong("http://unix:a.sock", &format!("{socket} \"unix:/run/app/hook.sock\""));
 }
 
 #[test]

@@ -55,8 +55,14 @@ fn without_handler(address: &HandlerAddress, config: &Config) -> &'static str {
         .filter(|(route, _)| route.handlers().is_some_and(|all| all.iter().any(|one| one.address() == address)));
     let has_others = |(route, _): &(&Route, _)| route.handlers().is_some_and(|all| all.only().is_none());
     let (in_lists, routes): (Vec<_>, Vec<_>) = routes.partition(has_others);
-    if routes.is_empty() && !in_lists.is_empty() {
-        return "requests go to the others of its list";
+    if !in_lists.is_empty() {
+        return match routes.is_empty() {
+            true => "requests go to the others of its list",
+            false => {
+                "requests to a route with this handler alone are answered with status 502 (202 if it is durable), and those of a list go to its \
+                 others"
+            }
+        };
     }
     let routes = routes.into_iter();
     let (durable, direct): (Vec<_>, Vec<_>) = routes.partition(|(_, durable)| durable.is_some());

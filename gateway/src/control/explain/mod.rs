@@ -62,14 +62,12 @@ pub fn explain(options: &Explain) -> ExitCode {
 fn tls_version(path: &Path) -> Option<String> {
     let (config, _) = Config::load(path).ok()?;
     let text = fs::read_to_string(path).ok()?;
-    let served = match config.tls.policy {
-        TlsPolicy::Intermediate => "1.2 and 1.3; no line excludes a version that hookgate has",
-        TlsPolicy::Modern => "1.3 only",
-        TlsPolicy::PagerDuty => "1.2 only",
-    };
+    let served = config.tls.policy.served();
     let place = Places::new(path, &text)?.in_section("tls", &["policy"]);
-    let place = place.filter(|_| config.tls.policy != TlsPolicy::Intermediate);
-    let at = place.map(|place| format!(", decided by {place}")).unwrap_or_default();
+    let at = match (config.tls.policy, place) {
+        (TlsPolicy::Intermediate, _) => "; no line excludes a version that hookgate has".to_owned(),
+        (_, place) => place.map(|place| format!(", decided by {place}")).unwrap_or_default(),
+    };
     Some(format!("- Served by this configuration: TLS {served}{at}"))
 }
 

@@ -45,12 +45,15 @@ fn body(reject: Reject, is_page: bool) -> String {
         Blame::Handler => "the handler",
         Blame::Gateway => "this receiver",
     };
-    let answer = match reject.stage() {
-        Stage::Accept => "none: the connection is closed".to_owned(),
-        Stage::Proxy => format!("alert {}", alert(reject)),
-        Stage::Tls => format!("status {} where there is an answer, alert {}", row.status, alert(reject)),
-        Stage::Identity => format!("status {}, or alert {}", row.status, alert(reject)),
-        Stage::Admission | Stage::Http | Stage::Route | Stage::Auth | Stage::Upstream => {
+    let answer = match (reject, reject.stage()) {
+        (Reject::StreamLimit, _) => "none: the stream is reset with REFUSED_STREAM".to_owned(),
+        (Reject::FrameFlood, _) => "none: the connection ends with ENHANCE_YOUR_CALM".to_owned(),
+        (Reject::ResponseTimeout, _) => "none: the answer that had begun breaks off".to_owned(),
+        (_, Stage::Accept) => "none: the connection is closed".to_owned(),
+        (_, Stage::Proxy) => format!("alert {}", alert(reject)),
+        (_, Stage::Tls) => format!("status {} where there is an answer, alert {}", row.status, alert(reject)),
+        (_, Stage::Identity) => format!("status {}, or alert {}", row.status, alert(reject)),
+        (_, Stage::Admission | Stage::Http | Stage::Route | Stage::Auth | Stage::Upstream) => {
             format!("status {}", row.status)
         }
     };
