@@ -38,8 +38,8 @@ pub enum Command {
         /// The configuration file
         #[arg(long, short, default_value = "/etc/hookgate/hookgate.toml")]
         config: PathBuf,
-        /// The configuration in force, as a file in the same directory. Print what a reload would change, and exit with status 1 if it
-        /// would be refused because it demands less
+        /// The configuration in force, as a file in the same directory. Print what a reload would change and what needs a restart, and
+        /// exit with status 1 if the reload would be refused
         #[arg(long)]
         against: Option<PathBuf>,
         /// The user of the service, such as hookgate. As root: become that user with its groups, and try to read every file and to connect to

@@ -131,9 +131,6 @@ impl Filter {
     /// [`FilterError::HalfApplied`]: the maps then hold ranges of both policies, and the next reload starts from there.
     pub fn reload(&mut self, policy: Policy, forced: bool) -> Result<Changes, FilterError> {
         self.policy.may_become(&policy, forced)?;
-        if settings(&policy).has_syn_limit() && !settings(&self.policy).has_syn_limit() {
-            return Err(PolicyError::Fixed { what: "the presence of SYN limits" }.into());
-        }
         let numbers = self.numbers.after(&policy.sets)?;
         let tables = Tables::new(&policy, &numbers)?;
         let (writes, counted) = match self.put(&policy, &numbers, &tables) {

@@ -219,6 +219,7 @@ impl Policy {
             ("attach", self.attach == next.attach),
             ("pin", self.pin == next.pin),
             ("limits", self.limits == next.limits),
+            ("the presence of SYN limits", !next.has_syn_limit() || self.has_syn_limit()),
         ];
         if let Some((what, _)) = fixed.into_iter().find(|(_, same)| !same) {
             return Err(PolicyError::Fixed { what });
@@ -243,6 +244,10 @@ impl Policy {
             }
         }
         Ok(())
+    }
+
+    fn has_syn_limit(&self) -> bool {
+        self.syn_limits != SynLimits::default()
     }
 }
 

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use crate::aligned;
 use crate::difference::{change, difference};
 use crate::numbers::SetNumbers;
-use crate::policy::{Destination, Limits, Policy, PolicyError, RangeSet};
+use crate::policy::{Destination, Limits, Policy, PolicyError, RangeSet, SynLimits};
 use crate::tables::{Tables, mapped};
 
 /// The maps of the kernel, for lookups and writes.
@@ -372,6 +372,11 @@ fn a_reload_may_not_shrink_an_allow_set_too_far_unless_forced() {
     assert_eq!(one.may_become(&policy(Vec::new()), false), Ok(()), "an allow set may be taken out by name");
     let moved = Policy { interfaces: vec!["eth1".to_owned()], ..one.clone() };
     assert_eq!(one.may_become(&moved, true), Err(PolicyError::Fixed { what: "interfaces" }));
+    let syn_limits = SynLimits { ipv4_address: Rate::per_second(7, 7), ..SynLimits::default() };
+    let limited = Policy { syn_limits, ..one.clone() };
+    assert_eq!(one.may_become(&limited, true), Err(PolicyError::Fixed { what: "the presence of SYN limits" }));
+    assert_eq!(limited.may_become(&one, true), Ok(()));
+    assert_eq!(limited.may_become(&limited, true), Ok(()));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use hookgate_client::suite::TlsVersion;
 use toml::Spanned;
 
 use super::crls::FetchedLists;
@@ -359,7 +360,15 @@ fn handshakes(parsed: &Parsed<'_>, report: &mut Report<'_>) {
             continue;
         }
         let suites = preset.cipher_suites();
-        if !suites.is_empty() && !parsed.tls.policy.suites().any(|suite| suites.contains(&suite)) {
+        if suites.is_empty() || parsed.tls.suites().any(|suite| suites.contains(&suite)) {
+            continue;
+        }
+        if parsed.tls.policy.suites().any(|suite| suites.contains(&suite)) {
+            // The policy has a suite of the sender. So the groups rule it out, which they do with TLS 1.2 alone.
+            let versions = vec![TlsVersion::Tls12.number()];
+            let warning = WarningKind::SenderWithoutVersion { provider, versions, key: "key_exchange" };
+            report.warn_at(&groups_at().unwrap_or(name.span()), warning);
+        } else {
             report.warn_at(&policy_at().unwrap_or(name.span()), WarningKind::SenderWithoutSuite { provider });
         }
     }

@@ -25,8 +25,9 @@ const MAXIMUM_SHOWN_CHARACTERS: usize = 120;
 const SECRET_KEYS: [&str; 1] = ["unsafe_value"];
 
 /// What only a restart changes: a reload keeps the values of the start.
-const FIXED: [&str; 8] = [
+const FIXED: [&str; 9] = [
     "admin.",
+    "fleet.",
     "listen.",
     "log.format",
     "metrics.",

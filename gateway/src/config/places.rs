@@ -35,7 +35,7 @@ pub struct NamedPlaces {
     pub state: Option<(Location, PathBuf)>,
 }
 
-/// Where the sections of a configuration are that losses are about.
+/// Where the sections of a configuration are that a reload is refused for.
 pub struct Sections {
     /// The header of each table: of an array of tables with the name in it.
     headers: Vec<(&'static str, Option<String>, Location)>,
@@ -49,7 +49,7 @@ impl Sections {
         let text = file::read(path, MAXIMUM_FILE_BYTES).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let document = text.as_deref().and_then(|text| Document::parse(text, path).ok());
         let mut headers = Vec::new();
-        for section in ["filter", "listen", "log", "provider", "route", "tls"] {
+        for section in ["filter", "fleet", "listen", "log", "provider", "route", "tls"] {
             let Some(document) = &document else { break };
             let Some((key, value)) = document.root().get_key_value(section) else { continue };
             let DeValue::Array(tables) = value.get_ref() else {
@@ -78,6 +78,12 @@ impl Sections {
             About::Log => ("log", None),
             About::Tls => ("tls", None),
         };
+        self.place_of(section, name)
+    }
+
+    /// The file, and the line of this section if there is one: of an array of tables, that of the element with this name.
+    #[must_use]
+    pub fn place_of(&self, section: &str, name: Option<&str>) -> String {
         let found = self.headers.iter().find(|(of, named, _)| *of == section && named.as_deref() == name);
         match (found.and_then(|(_, _, location)| location.line), name) {
             (Some(line), _) => format!("{}:{line}", self.file.display()),

@@ -103,7 +103,8 @@ struct LogStrength {
 /// With what handshakes are not made.
 #[derive(Clone, Debug, Default)]
 struct TlsStrength {
-    /// The versions that are accepted, and whether a key exchange that a quantum computer opens later is, in the words of the losses.
+    /// The versions in which a handshake can succeed, and whether a key exchange that a quantum computer opens later can, in the words of the
+    /// losses.
     accepted: BTreeSet<String>,
 }
 
@@ -359,7 +360,7 @@ impl FilterStrength {
 
 impl TlsStrength {
     fn new(section: &TlsSection) -> Self {
-        let versions = section.policy_versions().map(|version| format!("TLS {}", version.number()));
+        let versions = section.versions().into_iter().map(|version| format!("TLS {}", version.number()));
         let classical = section.has_classical_group().then(|| "key exchange without ML-KEM".to_owned());
         Self { accepted: versions.chain(classical).collect() }
     }

@@ -4,7 +4,8 @@
 
 use std::ops::Range;
 
-use hookgate_client::suite::TlsVersion;
+use hookgate_client::suite::{self, TlsVersion};
+use rustls::CipherSuite;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -49,9 +50,19 @@ pub struct TlsSection {
 
 impl TlsSection {
     /// The versions of TLS in which a handshake can succeed: those of the policy for which `key_exchange` has a group.
-    pub(super) fn versions(&self) -> Vec<TlsVersion> {
+    pub fn versions(&self) -> Vec<TlsVersion> {
         let has_group = |version: &TlsVersion| *version == TlsVersion::Tls13 || self.has_classical_group();
         self.policy_versions().filter(has_group).collect()
+    }
+
+    /// The cipher suites with which a handshake can succeed: those of the policy, in [`TlsSection::versions`].
+    pub(super) fn suites(&self) -> impl Iterator<Item = CipherSuite> {
+        let versions = self.versions();
+        let of_version = move |suite: &CipherSuite| {
+            let is_of_tls13 = suite::is_of_tls13(*suite);
+            versions.iter().any(|version| (*version == TlsVersion::Tls13) == is_of_tls13)
+        };
+        self.policy.suites().filter(of_version)
     }
 
     /// Whether a handshake can have a group of [`KeyExchange::is_classical`].

@@ -2,6 +2,7 @@
 
 mod chain;
 mod host;
+mod restart;
 mod user;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use self::restart::Demands;
 use super::inquiry::ControlSocket;
 use super::reload::{Loader, advice};
 use super::status::counted;
@@ -31,7 +33,8 @@ impl fmt::Display for Finding {
 
 /// Loads the configuration as `run` does, and looks whether this host has what it names; with `user`, whether that user has access. Prints
 /// every error and warning to standard error, and a summary to standard output if there is no error. With `against`, the file of the
-/// configuration in force, also prints what a reload would change. Exit code 0, or 1 if there is an error, or if the reload would be refused.
+/// configuration in force, also prints what a reload would change, and what needs a restart. Exit code 0, or 1 if there is an error, or if the
+/// reload would be refused.
 pub fn check(path: &Path, against: Option<&Path>, user: Option<&str>) -> ExitCode {
     let Reading { files, outcome } = Config::read(path);
     let (mut config, mut warnings) = match outcome {
@@ -53,6 +56,7 @@ pub fn check(path: &Path, against: Option<&Path>, user: Option<&str>) -> ExitCod
     let (providers, routes) = (config.providers.len(), config.routes.len());
     let sections = Sections::of(path, &config.routes);
     let limits = config.limits;
+    let demands = Demands::of(&config);
     let outlooks: Vec<String> = config.providers.iter().map(outlook).collect();
     let notes = std::mem::take(&mut config.notes);
     if let Err(error) = Loader::new(path.to_owned(), &limits, Arc::default()).check(config) {
@@ -72,7 +76,11 @@ pub fn check(path: &Path, against: Option<&Path>, user: Option<&str>) -> ExitCod
     match against.map(in_force) {
         None => ExitCode::SUCCESS,
         Some(None) => ExitCode::FAILURE,
-        Some(Some(old)) => compare(&old, &inventory, &strength, &sections),
+        Some(Some(old)) => {
+            let can_be_applied = tell_changes(&old, &inventory, &demands, &sections);
+            let is_permitted = tell_losses(&old, &strength, &sections);
+            if can_be_applied && is_permitted { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
     }
 }
 
@@ -153,8 +161,8 @@ impl Look {
     }
 }
 
-/// Prints what a reload would change from `old`.
-fn compare(old: &Config, inventory: &Inventory, strength: &Strength, sections: &Sections) -> ExitCode {
+/// Prints what a reload would change from `old`, and what needs a restart. Returns whether the running process can do what is new.
+fn tell_changes(old: &Config, inventory: &Inventory, demands: &Demands, sections: &Sections) -> bool {
     let changes = difference(&old.inventory, inventory);
     if changes.is_empty() {
         println!("nothing has changed");
@@ -162,23 +170,37 @@ fn compare(old: &Config, inventory: &Inventory, strength: &Strength, sections: &
     for change in changes {
         println!("changed: {change}");
     }
+    let obstacles = demands.obstacles(old);
+    for obstacle in &obstacles {
+        let line = format!("{}: {obstacle}", obstacle.place(sections));
+        if obstacle.is_refused {
+            eprintln!("{line}");
+        } else {
+            println!("{line}");
+        }
+    }
+    !obstacles.iter().any(|obstacle| obstacle.is_refused)
+}
+
+/// Prints what the configuration demands less than `old`. Returns whether that is nothing, or permitted.
+fn tell_losses(old: &Config, strength: &Strength, sections: &Sections) -> bool {
     match old.strength.compare(strength) {
         Comparison::NotWeaker => {
             if strength.has_permission() {
                 println!("accept_weaker permits no change of this reload; remove the line");
             }
-            ExitCode::SUCCESS
+            true
         }
         Comparison::Permitted { losses } => {
             losses
                 .iter()
                 .for_each(|loss| println!("{}: demands less, as accept_weaker permits: {loss}", sections.place(loss)));
-            ExitCode::SUCCESS
+            true
         }
         Comparison::Refused { losses, permission, written } => {
             losses.iter().for_each(|loss| eprintln!("{}: demands less: {loss}", sections.place(loss)));
             eprintln!("{}", advice(losses.len(), &permission, written));
-            ExitCode::FAILURE
+            false
         }
     }
 }

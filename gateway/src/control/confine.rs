@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, RestrictionStatus, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort, PathBeneath,
+    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit};
@@ -134,6 +134,12 @@ pub(super) fn connecting_only_to<T: Send>(
         Ok::<_, RulesetError>((work(), status.ruleset == RulesetStatus::FullyEnforced))
     });
     Ok(connecting??)
+}
+
+/// Whether this kernel enforces the ports of [`connecting_only_to`]. Confines nothing.
+pub(super) fn enforces_ports() -> bool {
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    ruleset.handle_access(AccessNet::ConnectTcp).and_then(Ruleset::create).is_ok()
 }
 
 /// Empties the capability sets of this thread, and sets `no_new_privs`. Returns whether the bounding set is empty too.

@@ -3,7 +3,6 @@
 //! Owns that a reload names no others: the kernel does not loosen what a thread gave up. Must not confine a thread: [`super::confine`] does.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use crate::config::Config;
 use hookgate_core::route::{Handler, handlers_of};
@@ -32,14 +31,18 @@ impl HandlerPorts {
         self.is_enforced = is_enforced;
     }
 
+    /// Whether a handler is at a port that is not among them.
+    pub(super) fn is_foreign(&self, handler: &Handler) -> bool {
+        handler.port().is_some_and(|address| !self.allowed.contains(&address.port()))
+    }
+
     /// Whether every handler of `config` can be connected to.
     ///
     /// # Errors
     ///
     /// A line for each handler at another port.
     pub(super) fn check(&self, config: &Config) -> Result<(), String> {
-        let is_foreign = |address: &SocketAddr| self.is_enforced && !self.allowed.contains(&address.port());
-        let foreign = handlers_of(&config.routes).filter(|handler| handler.port().as_ref().is_some_and(is_foreign));
+        let foreign = handlers_of(&config.routes).filter(|handler| self.is_enforced && self.is_foreign(handler));
         let lines: Vec<String> = foreign
             .map(|handler| {
                 format!(

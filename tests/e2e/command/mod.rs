@@ -378,3 +378,33 @@ fn what_a_change_demands_less_has_the_line_of_its_section() {
     let words = format!("checked.toml:{line}: demands less: provider pagerduty: ");
     assert!(code == Some(1) && stderr.contains(&words), "{words}: {stderr}");
 }
+
+/// What this kernel confines, a reload cannot loosen.
+#[test]
+fn what_a_reload_cannot_apply_has_the_line_of_its_section() {
+    let environment = Environment::new().unwrap();
+    let text = good(&environment).unwrap();
+    let at_port = |port: u16| {
+        let route = format!(
+            "[[route]]\nname = \"port\"\npath = \"/port\"\nproviders = [\"pagerduty\"]\nhandler = \"http://127.0.0.1:{port}\"\n"
+        );
+        text.clone() + &route
+    };
+    let (old, new) = (at_port(18092), at_port(18093));
+    let line = line_of(&new, "name = \"port\"") - 1;
+    let words = format!("checked.toml:{line}: needs a restart: the handler http://127.0.0.1:18093 is at a port");
+    let (code, stderr) = check_against(&environment, &new, &old);
+    if code == Some(0) && !stderr.contains("needs a restart") {
+        eprintln!("SKIPPED: to forbid to connect takes Landlock of Linux 6.7");
+    } else {
+        assert!(code == Some(1) && stderr.contains(&words), "{words}: {stderr}");
+    }
+    assert_eq!(check_against(&environment, &old, &old).0, Some(0));
+    // The start of the filter is no part of a reload, which is not refused.
+    let filter = "[filter]\nmode = \"monitor\"\ninterfaces = [\"lo\"]\n";
+    let (code, stderr) = check_against(&environment, &(text.clone() + filter), &text);
+    assert_eq!((code, stderr.contains("needs a restart")), (Some(0), false), "{stderr}");
+    let other = filter.replace("\"lo\"", "\"eth0\"");
+    let (code, stderr) = check_against(&environment, &(text.clone() + &other), &(text.clone() + filter));
+    assert!(code == Some(1) && stderr.contains("needs a restart: `interfaces` cannot change"), "{stderr}");
+}

@@ -303,6 +303,12 @@ fn a_tls_section_that_shuts_a_sender_out_is_told() {
     let words = "the sender of the provider \"pagerduty\" offers none of the cipher suites";
     check(&fixture, &own("pagerduty"), &[("16: tls.policy: ", words)]);
     check(&fixture, &own("modern"), &[("16: tls.policy: ", words)]);
+    // The policy has its suite, in a version for which there is no group.
+    if cfg!(feature = "aws-lc") {
+        let hybrid = own("intermediate") + "key_exchange = [\"X25519MLKEM768\"]\n";
+        let words = "has TLS 1.2 alone, and key_exchange in [tls] allows no handshake of this version";
+        check(&fixture, &hybrid, &[("17: tls.key_exchange: ", words)]);
+    }
 }
 
 /// Every array of tables, written with the brackets of a table.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
+use hookgate_client::suite::TlsVersion;
 use rustls_pki_types::UnixTime;
 
 use self::places::Places;
@@ -62,12 +63,16 @@ pub fn explain(options: &Explain) -> ExitCode {
 fn tls_version(path: &Path) -> Option<String> {
     let (config, _) = Config::load(path).ok()?;
     let text = fs::read_to_string(path).ok()?;
-    let served = config.tls.policy.served();
-    let place = Places::new(path, &text)?.in_section("tls", &["policy"]);
-    let at = match (config.tls.policy, place) {
-        (TlsPolicy::Intermediate, _) => "; no line excludes a version that hookgate has".to_owned(),
-        (_, place) => place.map(|place| format!(", decided by {place}")).unwrap_or_default(),
+    let served = match config.tls.versions()[..] {
+        [TlsVersion::Tls13] => "1.3 only",
+        [TlsVersion::Tls12] => "1.2 only",
+        _ => "1.2 and 1.3; no line excludes a version that hookgate has",
     };
+    // The other policies have one version, and a group for it.
+    let key = if config.tls.policy == TlsPolicy::Intermediate { "key_exchange" } else { "policy" };
+    let place = Places::new(path, &text)?.in_section("tls", &[key]);
+    let place = place.filter(|_| config.tls.versions().len() == 1);
+    let at = place.map(|place| format!(", decided by {place}")).unwrap_or_default();
     Some(format!("- Served by this configuration: TLS {served}{at}"))
 }
 

@@ -424,12 +424,47 @@ fn what_protects_and_is_gone_is_a_loss() {
     ] {
         assert_eq!(losses(&files.fixture, &before, &after), expected, "{before} {after}");
     }
-    if cfg!(feature = "aws-lc") {
-        let hybrid = tls("key_exchange = [\"X25519MLKEM768\"]");
-        let expected = ["tls: key exchange without ML-KEM is accepted again"];
-        assert_eq!(losses(&files.fixture, &hybrid, &whole), expected);
-    }
     // The log without requests has the paths of failed ones.
     let quiet = whole.replacen("path = false\n", "access = false\n", 1);
     assert_eq!(losses(&files.fixture, &quiet, &without(&quiet, "access = false\n")), [""; 0]);
+}
+
+/// A version counts if a handshake can succeed in it: TLS 1.2 has no hybrid group. Each change is tried both ways, and every row is a policy with
+/// or without other groups than the hybrid.
+#[cfg(feature = "aws-lc")]
+#[test]
+fn versions_without_a_group_are_not_in_force() {
+    let files = Files::new();
+    let tls = |lines: &str| format!("{}[tls]\n{lines}\n", files.configuration);
+    let [modern, intermediate, pagerduty] =
+        ["modern", "intermediate", "pagerduty"].map(|policy| format!("policy = \"{policy}\"\n"));
+    let (hybrid, both) = ("key_exchange = [\"X25519MLKEM768\"]", "key_exchange = [\"X25519MLKEM768\", \"X25519\"]");
+    let [hybrid_modern, hybrid_intermediate, both_modern, both_intermediate] =
+        [(&modern, hybrid), (&intermediate, hybrid), (&modern, both), (&intermediate, both)]
+            .map(|(policy, groups)| tls(&(policy.to_owned() + groups)));
+    let (modern, intermediate, pagerduty) = (tls(&modern), tls(&intermediate), tls(&pagerduty));
+    let (of_tls12, of_tls13) = ("tls: TLS 1.2 is accepted again", "tls: TLS 1.3 is accepted again");
+    let classical = "tls: key exchange without ML-KEM is accepted again";
+    let check = |before: &str, after: &str, expected: &[&str]| {
+        assert_eq!(losses(&files.fixture, before, after), expected, "{before} {after}");
+    };
+    for (one, other, lost, lost_back) in [
+        // The same handshakes.
+        (&hybrid_modern, &hybrid_intermediate, &[][..], &[][..]),
+        (&modern, &both_modern, &[], &[]),
+        (&intermediate, &both_intermediate, &[], &[]),
+        // TLS 1.2 is gone with its groups, and comes back with them, under any policy.
+        (&modern, &hybrid_intermediate, &[], &[classical]),
+        (&both_modern, &hybrid_intermediate, &[], &[classical]),
+        (&intermediate, &hybrid_intermediate, &[], &[of_tls12, classical]),
+        (&both_intermediate, &hybrid_modern, &[], &[of_tls12, classical]),
+        (&both_intermediate, &both_modern, &[], &[of_tls12]),
+        (&pagerduty, &hybrid_intermediate, &[of_tls13], &[of_tls12, classical]),
+        (&pagerduty, &both_modern, &[of_tls13], &[of_tls12]),
+    ] {
+        check(one, other, lost);
+        let mut lost_back = lost_back.to_vec();
+        lost_back.sort_unstable();
+        check(other, one, &lost_back);
+    }
 }
