@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXUPPER};
 use hookgate_testkit::client::OpenSsl;
@@ -20,7 +20,8 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 
 use self::authority::{
-    Authority, CERTIFICATE, CHALLENGE, DIRECTORY, FINALIZE, Fault, NEW_ACCOUNT, NEW_ORDER, RENEWAL, nowhere, problem,
+    Authority, CERTIFICATE, CHALLENGE, DIRECTORY, FINALIZE, Fault, NEW_ACCOUNT, NEW_ORDER, ORDER, RENEWAL, nowhere,
+    problem,
 };
 use crate::environment::{BINARY, Environment, PATH, SOON, quoted};
 use crate::tls_client::TlsClient;
@@ -341,6 +342,31 @@ fn with_issuers_exchanged(chain: &str) -> String {
 fn with_issuers_repeated(chain: &str) -> String {
     let issuer = chain.split_inclusive("-----END CERTIFICATE-----\n").last().unwrap();
     chain.to_owned() + &issuer.repeat(100)
+}
+
+/// As acme2certifier does it: the authorization and its challenge are invalid, and the order stays pending.
+#[test]
+fn a_name_that_is_refused_ends_the_attempt_though_the_order_stays_pending() {
+    let asking = Asking::start("", |authority| {
+        authority.resolve(DOMAIN, nowhere());
+        authority.set(ORDER, Fault::Rewrite(pending));
+    });
+    let began = Instant::now();
+    asking.wait_attempts("challenge", 1.0);
+    asking.daemon.wait_log("could not verify acme.example.com: unauthorized: Failed to connect", SOON).unwrap();
+    assert!(began.elapsed() < LATER, "the time for a verification is longer");
+    asking.authority.resolve(DOMAIN, asking.authority.address);
+    asking.authority.mend();
+    asking.reload(&asking.authority.acme(&[DOMAIN], ""));
+    asking.wait_other(&[]);
+}
+
+/// An order that is not decided.
+fn pending(order: &str) -> String {
+    let mut order: serde_json::Value = serde_json::from_str(order).unwrap();
+    order["status"] = "pending".into();
+    order.as_object_mut().unwrap().remove("error");
+    order.to_string()
 }
 
 /// Asks for an attempt, which must fail at `step` and change nothing.
