@@ -19,7 +19,7 @@ fn start() -> TestGateway {
     TestGateway::with_toml(|environment| with_admin(environment, &environment.toml("", ""))).unwrap()
 }
 
-fn with_admin(environment: &Environment, toml: &str) -> String {
+pub(crate) fn with_admin(environment: &Environment, toml: &str) -> String {
     format!("{toml}\n[admin]\nlisten = \"unix:{}\"\n", environment.path("admin.sock").display())
 }
 
@@ -33,7 +33,7 @@ fn curl(arguments: &[&str], url: &str) -> (u16, String) {
 }
 
 /// As [`curl`], over the socket.
-fn ask(socket: &Path, path: &str) -> (u16, String) {
+pub(crate) fn ask(socket: &Path, path: &str) -> (u16, String) {
     curl(&["--unix-socket", socket.to_str().unwrap()], &format!("http://localhost{path}"))
 }
 

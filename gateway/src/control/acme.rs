@@ -8,6 +8,7 @@
 //! A certificate stays in use until a better one is there: a failure of any kind changes nothing. A reload that leaves an order as it is keeps
 //! its task, so reloads cause none.
 
+mod attempts;
 mod failure;
 mod order;
 mod schedule;
@@ -23,6 +24,8 @@ use rustls_pki_types::UnixTime;
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use self::attempts::Attempts;
+pub(super) use self::attempts::{Ended, Overview};
 use self::store::{CertificateRecord, Certificates, Kept};
 use crate::config::{AcmeOrder, Certificate, ServerCertificate};
 use crate::snapshot::Challenge;
@@ -68,6 +71,8 @@ struct Place {
     /// Ends a wait after a failure.
     wake: Notify,
     has_failed: AtomicBool,
+    /// What became of the attempts, for the status page.
+    attempts: Attempts,
     /// What the authority said of a renewal.
     advised: Mutex<Option<Advised>>,
     /// Whether a back-off of the process before goes on: not if a reload asks for the certificate.
@@ -178,6 +183,7 @@ impl Acme {
             state: state.clone(),
             wake: Notify::new(),
             has_failed: AtomicBool::new(false),
+            attempts: Attempts::default(),
             is_resumed: !self.is_running,
             advised: Mutex::default(),
             luck: fastrand::f64(),
@@ -231,6 +237,11 @@ impl Acme {
             What::Withdraw => self.challenges.retain(|(place, _)| !Arc::ptr_eq(place, &offer.place)),
         }
         Some(Change::Challenges(self.challenges.iter().map(|(_, shown)| Arc::clone(shown)).collect()))
+    }
+
+    /// Each certificate, in the order of the configuration.
+    pub(super) fn overview(&self) -> Vec<Overview> {
+        self.tasks.iter().map(|task| task.place.overview()).collect()
     }
 
     /// The values of the metric label `certificate`.

@@ -31,6 +31,7 @@ pub(super) const PORT: u16 = 5001;
 pub(super) const DIRECTORY: &str = "/dir";
 pub(super) const NEW_ACCOUNT: &str = "/sign-me-up";
 pub(super) const NEW_ORDER: &str = "/order-plz";
+pub(super) const ORDER: &str = "/my-order/";
 pub(super) const CHALLENGE: &str = "/chalZ/";
 pub(super) const FINALIZE: &str = "/finalize-order/";
 pub(super) const CERTIFICATE: &str = "/certZ/";

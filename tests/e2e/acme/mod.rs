@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXUPPER};
 use hookgate_testkit::client::OpenSsl;
@@ -20,8 +20,10 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 
 use self::authority::{
-    Authority, CERTIFICATE, CHALLENGE, DIRECTORY, FINALIZE, Fault, NEW_ACCOUNT, NEW_ORDER, RENEWAL, nowhere, problem,
+    Authority, CERTIFICATE, CHALLENGE, DIRECTORY, FINALIZE, Fault, NEW_ACCOUNT, NEW_ORDER, ORDER, RENEWAL, nowhere,
+    problem,
 };
+use crate::admin::{ask, json as facts, with_admin};
 use crate::environment::{BINARY, Environment, PATH, SOON, quoted};
 use crate::tls_client::TlsClient;
 
@@ -45,7 +47,8 @@ struct Asking {
 
 fn toml(environment: &Environment, authority: &Authority, certificates: &str) -> String {
     let state = quoted(&environment.state_directory());
-    authority.listening(&environment.toml("", "")) + &format!("\n[state]\ndirectory = {state}\n\n{certificates}")
+    with_admin(environment, &authority.listening(&environment.toml("", "")))
+        + &format!("\n[state]\ndirectory = {state}\n\n{certificates}")
 }
 
 fn start_daemon(environment: &Environment, authority: &Authority, certificates: &str) -> Gateway {
@@ -162,6 +165,8 @@ fn a_restart_keeps_the_back_off_and_a_reload_ends_it() {
         let asking = Asking { daemon, authority, environment };
         assert_eq!(asking.daemon.metric("hookgate_acme_failures", &[]).unwrap(), 1.0);
         assert!(asking.next_attempt() > 0.0);
+        let page = ask(&asking.environment.path("admin.sock"), "/status").1;
+        assert!(page.contains("until it is issued; 1 attempt failed before this start; the next is in "), "{page}");
         assert_eq!(asking.authority.requests(NEW_ORDER), 1);
         asking.authority.mend();
         asking.reload(&asking.authority.acme(&[DOMAIN], ""));
@@ -265,6 +270,45 @@ fn a_name_without_a_certificate_is_refused_and_others_are_served() {
     asking.wait_other(&[]);
 }
 
+#[test]
+fn the_status_page_tells_of_a_certificate_that_is_awaited_and_of_one_that_is_not_renewed() {
+    let limited = || problem(429, "rateLimited", "too <b>many</b> orders");
+    let asking = Asking::start("\"certificateValidityPeriod\": 3600", |authority| authority.set(NEW_ORDER, limited()));
+    let socket = asking.environment.path("admin.sock");
+    let certificate = || facts(&socket)["acme"][0].clone();
+    let attention = || {
+        let page = ask(&socket, "/status").1;
+        let (_, attention) = page.split_once("<section id=\"attention\"").unwrap();
+        attention.split("</section>").next().unwrap().to_owned()
+    };
+    wait_until("the failure", LATER, || certificate()["failures"] == 1).unwrap();
+    let told = certificate();
+    let next = told["next_attempt"].as_u64().unwrap() - told["last"].as_u64().unwrap();
+    assert!((29..=61).contains(&next), "{told}");
+    assert_eq!((&told["names"], &told["awaited"]), (&json!([DOMAIN]), &json!([DOMAIN])));
+    assert_eq!((&told["is_in_use"], &told["until"], &told["is_running"]), (&json!(false), &json!(null), &json!(false)));
+    assert_eq!((&told["result"], &told["error"]), (&json!("order"), &json!("rateLimited: too <b>many</b> orders")));
+    let refused = "handshakes for <strong>acme.example.com</strong> are refused until it is issued; the last attempt failed at \
+                   <code>order</code>: rateLimited: too &lt;b&gt;many&lt;/b&gt; orders; the next is in ";
+    assert!(attention().contains(refused), "{}", attention());
+    asking.authority.mend();
+    asking.reload(&asking.authority.acme(&[DOMAIN], ""));
+    asking.wait_attempts("ok", 1.0);
+    wait_until("the next attempt", SOON, || certificate()["next_attempt"].is_u64()).unwrap();
+    let told = certificate();
+    assert_eq!((&told["awaited"], &told["failures"], &told["result"]), (&json!([]), &json!(0), &json!("ok")));
+    assert!(told["until"].as_u64() > told["next_attempt"].as_u64() && told["is_in_use"] == true, "{told}");
+    assert!(attention().contains("Nothing needs attention."), "{}", attention());
+    // Another profile is another certificate; the one in use stays for its name.
+    asking.authority.set(NEW_ORDER, limited());
+    asking.reload(&asking.authority.acme(&[DOMAIN], ", profile = \"other\""));
+    wait_until("the failure", LATER, || certificate()["failures"] == 1).unwrap();
+    let page = attention();
+    let not_renewed = "<span class=\"mark bad\">renewal</span> The certificate of <strong>acme.example.com</strong> cannot be renewed";
+    assert!(page.contains(not_renewed) && page.contains("failed at <code>order</code>: rateLimited"), "{page}");
+    assert_eq!((&certificate()["awaited"], &certificate()["is_in_use"]), (&json!([]), &json!(true)));
+}
+
 /// A certificate of four seconds is to be renewed all the time. A reload asks for the next attempt.
 #[test]
 fn each_step_can_fail_and_the_certificate_in_use_stays() {
@@ -341,6 +385,31 @@ fn with_issuers_exchanged(chain: &str) -> String {
 fn with_issuers_repeated(chain: &str) -> String {
     let issuer = chain.split_inclusive("-----END CERTIFICATE-----\n").last().unwrap();
     chain.to_owned() + &issuer.repeat(100)
+}
+
+/// As acme2certifier does it: the authorization and its challenge are invalid, and the order stays pending.
+#[test]
+fn a_name_that_is_refused_ends_the_attempt_though_the_order_stays_pending() {
+    let asking = Asking::start("", |authority| {
+        authority.resolve(DOMAIN, nowhere());
+        authority.set(ORDER, Fault::Rewrite(pending));
+    });
+    let began = Instant::now();
+    asking.wait_attempts("challenge", 1.0);
+    asking.daemon.wait_log("could not verify acme.example.com: unauthorized: Failed to connect", SOON).unwrap();
+    assert!(began.elapsed() < LATER, "the time for a verification is longer");
+    asking.authority.resolve(DOMAIN, asking.authority.address);
+    asking.authority.mend();
+    asking.reload(&asking.authority.acme(&[DOMAIN], ""));
+    asking.wait_other(&[]);
+}
+
+/// An order that is not decided.
+fn pending(order: &str) -> String {
+    let mut order: serde_json::Value = serde_json::from_str(order).unwrap();
+    order["status"] = "pending".into();
+    order.as_object_mut().unwrap().remove("error");
+    order.to_string()
 }
 
 /// Asks for an attempt, which must fail at `step` and change nothing.

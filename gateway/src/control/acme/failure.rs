@@ -76,6 +76,13 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The value of the label `result` of an attempt that ended with this failure, or without one.
+    pub(super) fn result(failure: Option<&Self>) -> &'static str {
+        failure.map_or("ok", |failure| failure.step.label())
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.text)

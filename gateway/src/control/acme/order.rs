@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, ExternalAccountKey, Identifier,
-    NewAccount, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
+    Account, AuthorizationState, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType, Error,
+    ExternalAccountKey, Identifier, NewAccount, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until, timeout_at};
 use zeroize::Zeroizing;
 
 use super::failure::{Failure, Step, of_problem};
@@ -24,10 +25,17 @@ use crate::control::fetcher::{configured_roots, system_roots, tls_settings};
 use crate::snapshot::Challenge;
 use crate::state::StateDirectory;
 
-/// How long an authority may take for the verification of all names, and again for the certificate. It is asked after a quarter of a second,
-/// and then ever less often.
+/// How long an authority may take for the verification of all names, and again for the certificate.
+const LONGEST_WAIT: Duration = Duration::from_secs(180);
+
+/// How the authority is asked for the certificate: after a quarter of a second, and then ever less often.
 const POLLING: RetryPolicy =
-    RetryPolicy::new().initial_delay(Duration::from_millis(250)).backoff(1.5).timeout(Duration::from_secs(180));
+    RetryPolicy::new().initial_delay(Duration::from_millis(250)).backoff(1.5).timeout(LONGEST_WAIT);
+
+/// How long the order alone is looked at before each name is: half as long again each time, up to the longest. In one round the order is asked
+/// for once, unless the authority asks for more, so there are at most 15 rounds in [`LONGEST_WAIT`].
+const FIRST_ROUND: Duration = Duration::from_secs(1);
+const LONGEST_ROUND: Duration = Duration::from_secs(30);
 
 /// The problem of an account that the authority does not know (any more).
 const UNKNOWN_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
@@ -164,7 +172,6 @@ fn is_about_replacement(problem: &Problem) -> bool {
 
 /// Proves every name that the authority wants proven, and waits until it has looked.
 async fn prove(order: &mut Order, wanted: &AcmeOrder, proofs: &Proofs) -> Result<(), Failure> {
-    let failed = Failure::of(Step::Challenge);
     let own = |why: String| Failure::new(Step::Challenge, why);
     let count = order.state().authorizations.len();
     if count > wanted.domains.len() {
@@ -190,33 +197,77 @@ async fn prove(order: &mut Order, wanted: &AcmeOrder, proofs: &Proofs) -> Result
         let digest = challenge.key_authorization().digest();
         let answer = answer(domain, digest.as_ref()).map_err(|error| own(error.to_string()))?;
         proofs.show(answer).await.map_err(own)?;
-        challenge.set_ready().await.map_err(&failed)?;
+        challenge.set_ready().await.map_err(Failure::of(Step::Challenge))?;
     }
-    let outcome = match order.state().status {
-        OrderStatus::Ready | OrderStatus::Valid => return Ok(()),
-        _ => order.poll_ready(&POLLING).await,
-    };
-    match outcome {
-        Ok(OrderStatus::Ready) => Ok(()),
-        Ok(status) => Err(own(refused(order).await.unwrap_or_else(|| format!("the order is {status:?}")))),
-        Err(error @ Error::Api(_)) => Err(refused(order).await.map_or_else(|| failed(error), own)),
-        Err(error) => Err(failed(error)),
+    match order.state().status {
+        OrderStatus::Ready | OrderStatus::Valid => Ok(()),
+        _ => wait_until_proven(order).await,
     }
 }
 
-/// What the authority says of a name that it did not find proven.
-async fn refused(order: &mut Order) -> Option<String> {
+/// Waits until the authority has found every name proven. The order alone does not tell: some authorities leave it pending when they refuse a
+/// name.
+async fn wait_until_proven(order: &mut Order) -> Result<(), Failure> {
+    let failed = Failure::of(Step::Challenge);
+    let own = |why: String| Failure::new(Step::Challenge, why);
+    let deadline = Instant::now() + LONGEST_WAIT;
+    let mut round = FIRST_ROUND;
+    loop {
+        let next = match order.poll_ready(&POLLING.initial_delay(round / 4).timeout(round)).await {
+            Ok(OrderStatus::Ready) => return Ok(()),
+            Ok(status) => {
+                return Err(own(refused(order, true).await.unwrap_or_else(|| format!("the order is {status:?}"))));
+            }
+            Err(error @ Error::Api(_)) => return Err(refused(order, true).await.map_or_else(|| failed(error), own)),
+            // When the authority wants to be asked again, if it says that.
+            Err(Error::Timeout(next)) => next.map_or_else(Instant::now, Instant::from_std),
+            Err(error) => return Err(failed(error)),
+        };
+        if let Ok(Some(why)) = timeout_at(deadline, refused(order, false)).await {
+            return Err(own(why));
+        }
+        if next + round > deadline {
+            return Err(failed(Error::Timeout(None)));
+        }
+        sleep_until(next).await;
+        round = (round * 3 / 2).min(LONGEST_ROUND);
+    }
+}
+
+/// What the authority says of a name that it did not find proven. `is_over`: the order has failed.
+async fn refused(order: &mut Order, is_over: bool) -> Option<String> {
     let mut authorizations = order.authorizations();
     while let Some(Ok(mut authorization)) = authorizations.next().await {
-        if authorization.refresh().await.is_err() {
+        if authorization.status == AuthorizationStatus::Valid {
             continue;
         }
-        let domain = authorization.identifier().to_string();
-        if let Some(problem) = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref()) {
-            return Some(format!("the authority could not verify {domain}: {}", of_problem(problem)));
+        if let Ok(state) = authorization.refresh().await
+            && let Some(why) = refusal(state, is_over)
+        {
+            return Some(why);
         }
     }
     None
+}
+
+/// Why the authority does not find this name proven. While the order is open, the error of a challenge may be that of an attempt which the
+/// authority repeats (RFC 8555, section 8.2), so it counts only if the challenge or the authorization has failed.
+fn refusal(authorization: &AuthorizationState, is_over: bool) -> Option<String> {
+    use AuthorizationStatus::{Pending, Valid};
+    let domain = authorization.identifier();
+    let is_invalid = |status| status == ChallengeStatus::Invalid;
+    let mut own = authorization.challenges.iter().filter(|challenge| challenge.r#type == ChallengeType::TlsAlpn01);
+    let has_failed =
+        !matches!(authorization.status, Pending | Valid) || own.any(|challenge| is_invalid(challenge.status));
+    if !has_failed && !is_over {
+        return None;
+    }
+    match authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref()) {
+        Some(problem) => Some(format!("the authority could not verify {domain}: {}", of_problem(problem))),
+        // The order may say more.
+        None if is_over => None,
+        None => Some(format!("the authority could not verify {domain}, and does not say why")),
+    }
 }
 
 /// A self-signed certificate for the name, with the digest of the key authorization (RFC 8737, section 3).
@@ -274,6 +325,10 @@ pub(super) async fn advice(
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -296,5 +351,34 @@ mod tests {
         // A server without ACME's types says nothing of the cause.
         check(None, true);
         check(Some("about:blank"), true);
+    }
+
+    #[test]
+    fn a_name_that_was_refused_is_known_from_its_authorization_or_its_challenge() {
+        let error = json!({ "type": "urn:ietf:params:acme:error:connection", "detail": "it timed out" });
+        let check = |authorization: &str, challenge: &str, error: &serde_json::Value, expected: [Option<&str>; 2]| {
+            let url = "https://a.example/c";
+            let other = json!({ "type": "http-01", "url": url, "token": "t", "status": "pending" });
+            let own = json!({ "type": "tls-alpn-01", "url": url, "token": "t", "status": challenge, "error": error });
+            let identifier = json!({ "type": "dns", "value": "b.example" });
+            let state = json!({ "identifier": identifier, "status": authorization, "challenges": [other, own] });
+            let state: AuthorizationState = serde_json::from_value(state).unwrap();
+            let found = [false, true].map(|is_over| refusal(&state, is_over));
+            let found = found.each_ref().map(Option::as_deref);
+            assert_eq!(found, expected, "{authorization} {challenge} {error}");
+        };
+        let told = Some("the authority could not verify b.example: connection: it timed out");
+        let untold = Some("the authority could not verify b.example, and does not say why");
+        let null = serde_json::Value::Null;
+        check("invalid", "invalid", &error, [told, told]);
+        check("pending", "invalid", &error, [told, told]);
+        check("invalid", "pending", &error, [told, told]);
+        check("invalid", "invalid", &null, [untold, None]);
+        check("pending", "invalid", &null, [untold, None]);
+        check("deactivated", "pending", &null, [untold, None]);
+        // The authority may try again.
+        check("pending", "processing", &error, [None, told]);
+        check("pending", "pending", &null, [None, None]);
+        check("valid", "valid", &null, [None, None]);
     }
 }

@@ -40,29 +40,31 @@ pub(super) async fn keep_current(place: Arc<Place>, offers: mpsc::Sender<Offer>)
         wait_until_due(&place, earliest).await;
         // A process that ends meanwhile has failed: one that crashes at this would otherwise ask with each start.
         record(&place, failures.saturating_add(1), backoff(failures.saturating_add(1), false, fastrand::f64())).await;
+        place.attempts.begin();
         let outcome = attempt(&place, &proofs).await;
         let Err(failure) = outcome else {
             failures = 0;
             forget(&place).await;
-            note(&place, "ok", 0);
+            note(&place, None, 0);
             let is_hurried = place.current.load().as_ref().is_some_and(|kept| is_hurried(kept));
             hurried = if is_hurried { hurried.saturating_add(1) } else { 0 };
             earliest = Instant::now() + pause(hurried, fastrand::f64());
             continue;
         };
         failures = failures.saturating_add(1);
-        note(&place, failure.step.label(), failures);
+        note(&place, Some(&failure), failures);
         let next = backoff(failures, failure.step.is_free(), fastrand::f64());
-        metrics::next_attempt(place.name(), now() + next.as_secs());
+        plan(&place, now() + next.as_secs());
         log_failure(&place, &failure, failures, next);
         record(&place, failures, next).await;
         back_off(&place, next).await;
     }
 }
 
-fn note(place: &Place, result: &'static str, failures: u32) {
-    metrics::attempted(place.name(), result);
+fn note(place: &Place, failure: Option<&Failure>, failures: u32) {
+    metrics::attempted(place.name(), Failure::result(failure));
     metrics::failures(place.name(), failures);
+    place.attempts.end(now(), failure, failures);
     place.has_failed.store(failures > 0, Ordering::Relaxed);
 }
 
@@ -73,10 +75,11 @@ async fn resumed(place: &Place) -> u32 {
     let is_over = |at| place.current.load().as_ref().is_some_and(|kept| kept.fits && kept.obtained >= at);
     let Some(FailureRecord { failures, next, .. }) = record.filter(|record| !is_over(record.at)) else { return 0 };
     metrics::failures(place.name(), failures);
+    place.attempts.resume(failures);
     place.has_failed.store(true, Ordering::Relaxed);
     let left = left(next, now());
     if !left.is_zero() {
-        metrics::next_attempt(place.name(), now() + left.as_secs());
+        plan(place, now() + left.as_secs());
         let (names, next_s) = (place.order.domains.join(", "), left.as_secs());
         tracing::warn!(
             names,
@@ -107,6 +110,12 @@ async fn forget(place: &Place) {
     if let Ok(Err(error)) = removed {
         tracing::warn!(%error, "the back-off of before cannot be removed");
     }
+}
+
+/// The next attempt is at `next`, in seconds since 1970.
+fn plan(place: &Place, next: u64) {
+    metrics::next_attempt(place.name(), next);
+    place.attempts.plan(next);
 }
 
 /// One attempt, with all of its steps.
@@ -209,7 +218,7 @@ async fn wait_until_due(place: &Place, earliest: Instant) {
         let (due, now) = (due(place).await, now());
         // The clock of the host may be set meanwhile, so a pause is no time of day.
         let paused = earliest.saturating_duration_since(Instant::now());
-        metrics::next_attempt(place.name(), due.max(now + paused.as_secs()));
+        plan(place, due.max(now + paused.as_secs()));
         let left = Duration::from_secs(due.saturating_sub(now)).max(paused);
         if left.is_zero() {
             return;

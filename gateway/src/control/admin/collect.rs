@@ -13,10 +13,11 @@ use std::sync::Arc;
 use rustls_pki_types::UnixTime;
 
 use super::facts::{
-    ConfigurationFacts, DateFacts, FilterFacts, FleetFacts, HandlerFacts, HandlerHealth, InterfaceFacts, PacketFacts,
-    ProviderFacts, RefusalFacts, RouteFacts, SetFacts, SpoolFacts, StoredAt, SuspectFacts,
+    AcmeFacts, ConfigurationFacts, DateFacts, FilterFacts, FleetFacts, HandlerFacts, HandlerHealth, InterfaceFacts,
+    PacketFacts, ProviderFacts, RefusalFacts, RouteFacts, SetFacts, SpoolFacts, StoredAt, SuspectFacts,
 };
 use crate::config::Durable;
+use crate::control::acme;
 use crate::control::pending::advice;
 use crate::control::rotation::overview::Ending;
 use crate::deliveries::{Level, Levels, Usage};
@@ -211,6 +212,35 @@ fn spool_of(route: &str, level: Level, is_paused: bool, rule: Option<&Durable>) 
 pub(super) fn fleet(overview: Overview) -> FleetFacts {
     let Overview { is_connected, problem, .. } = overview;
     FleetFacts { is_connected, problem }
+}
+
+/// The certificates that hookgate asks for.
+pub(super) fn acme(certificates: Vec<acme::Overview>, snapshot: &Snapshot) -> Vec<AcmeFacts> {
+    let facts = |certificate: acme::Overview| {
+        let acme::Overview { names, directory, is_in_use, until, is_running, last, failures, next } = certificate;
+        // Another certificate may have a name by a wildcard, so the handshake decides.
+        let is_awaited = |name: &&String| snapshot.lacks_certificate(Some(name.as_str()));
+        let awaited = names.iter().filter(is_awaited).cloned().collect();
+        let (last, result, error) = match last {
+            Some(acme::Ended { at, result, error }) => (Some(at), Some(result), error),
+            None => (None, None, None),
+        };
+        let next_attempt = next;
+        AcmeFacts {
+            names,
+            directory,
+            is_in_use,
+            awaited,
+            until,
+            is_running,
+            last,
+            result,
+            error,
+            failures,
+            next_attempt,
+        }
+    };
+    certificates.into_iter().map(facts).collect()
 }
 
 /// What ends, as of `now`.

@@ -32,6 +32,8 @@ pub(in crate::control) struct Facts {
     pub(in crate::control) spool: Vec<SpoolFacts>,
     /// `None` without `[fleet]`.
     pub(in crate::control) fleet: Option<FleetFacts>,
+    /// Certificates that hookgate asks for, in the order of the configuration.
+    pub(in crate::control) acme: Vec<AcmeFacts>,
     /// What ends, the first to end first.
     pub(in crate::control) dates: Vec<DateFacts>,
     /// Refused chains that may be genuine.
@@ -162,6 +164,31 @@ pub(in crate::control) struct SpoolFacts {
     pub(in crate::control) is_paused: bool,
     /// The larger part of `max_entries` and `max_bytes` that is used, in percent; `None` if the configuration has no durable route of this name.
     pub(in crate::control) filled_percent: Option<u64>,
+}
+
+/// A certificate that hookgate asks an authority for.
+#[derive(Clone, Debug, Serialize)]
+pub(in crate::control) struct AcmeFacts {
+    pub(in crate::control) names: Vec<String>,
+    /// The URL of the directory of the authority.
+    pub(in crate::control) directory: String,
+    pub(in crate::control) is_in_use: bool,
+    /// Those of the names for which handshakes are refused, because there is no certificate for them.
+    pub(in crate::control) awaited: Vec<String>,
+    /// When the certificate in use ends.
+    pub(in crate::control) until: Option<u64>,
+    /// Whether there is an attempt now.
+    pub(in crate::control) is_running: bool,
+    /// When the last attempt ended.
+    pub(in crate::control) last: Option<u64>,
+    /// `ok`, or the step at which it failed.
+    pub(in crate::control) result: Option<&'static str>,
+    /// Why. What the authority wrote is part of it.
+    pub(in crate::control) error: Option<String>,
+    /// How many attempts failed in a row.
+    pub(in crate::control) failures: u32,
+    /// When the next one is.
+    pub(in crate::control) next_attempt: Option<u64>,
 }
 
 /// Something that ends.

@@ -104,6 +104,7 @@ impl Observer {
             handlers: collect::handlers(snapshot, places),
             spool: collect::spool(snapshot, loader.store().map(|store| store.levels()), fleet.as_ref()),
             fleet: fleet.map(collect::fleet),
+            acme: collect::acme(loader.acme.overview(), snapshot),
             dates: collect::dates(loader.endings(now), now.as_secs()),
             suspects: collect::suspects(loader.suspects()),
             refusals: collect::refusals(&loader.recent.all()),

@@ -3,14 +3,17 @@
 use maud::{Markup, html};
 
 use super::super::facts::{
-    DateFacts, Facts, FilterFacts, FleetFacts, HandlerFacts, HandlerHealth, RefusalFacts, SpoolFacts, StoredAt,
-    SuspectFacts,
+    AcmeFacts, DateFacts, Facts, FilterFacts, FleetFacts, HandlerFacts, HandlerHealth, RefusalFacts, SpoolFacts,
+    StoredAt, SuspectFacts,
 };
 use super::super::history::Minute;
 use super::super::plot::plot;
 use super::words::{age, ago, counted, day, moment};
 use super::{mark, table};
 use crate::deliveries::WARN_AT;
+
+/// A certificate that is not renewed is bad with less left than this, in seconds: as for the alert HookgateIssuedCertificateEnds.
+const ENDS_SOON: u64 = 24 * 60 * 60;
 
 /// The content of the section with this anchor.
 pub(super) fn section(anchor: &str, facts: &Facts) -> Markup {
@@ -22,7 +25,7 @@ pub(super) fn section(anchor: &str, facts: &Facts) -> Markup {
         "providers" => providers(facts),
         "routes" => routes(facts),
         "spool" => spool(&facts.spool),
-        "dates" => dates(&facts.dates),
+        "dates" => html! { (issued(&facts.acme, facts.now)) (dates(&facts.dates)) },
         _ => filter(&facts.filter),
     }
 }
@@ -63,6 +66,7 @@ fn attention(facts: &Facts) -> Markup {
         }
         @if let Some(fleet) = &facts.fleet { (fleet_for_attention(fleet)) }
         @for stored in &facts.spool { (stored_for_attention(stored)) }
+        @for certificate in &facts.acme { (certificate_for_attention(certificate, facts.now)) }
         @for chain in &facts.suspects { (suspect(chain, facts.now)) }
         @for (is_over, warning) in warnings {
             li { (mark(if is_over { "bad" } else { "warn" }, if is_over { "over" } else { "ends" })) " " (warning) }
@@ -106,6 +110,52 @@ fn stored_for_attention(stored: &SpoolFacts) -> Markup {
                 (mark(if percent >= 100 { "bad" } else { "warn" }, "full")) " The spool of route " strong { (stored.route) } " is at "
                 (percent) " % of its bounds. At 100 % its senders get 503."
             }
+        }
+    }
+}
+
+/// A certificate that hookgate asks for, as far as it needs an operator.
+fn certificate_for_attention(certificate: &AcmeFacts, now: u64) -> Markup {
+    let is_bad = certificate.until.is_none_or(|until| until.saturating_sub(now) < ENDS_SOON);
+    html! {
+        @if !certificate.awaited.is_empty() {
+            li {
+                (mark("bad", "awaited")) " There is no certificate: handshakes for " strong { (certificate.awaited.join(", ")) }
+                " are refused until it is issued; " (attempts(certificate, now)) "."
+            }
+        } @else if certificate.failures > 0 {
+            li {
+                (mark(if is_bad { "bad" } else { "warn" }, "renewal")) " The certificate of " strong { (certificate.names.join(", ")) }
+                " cannot be renewed or stored"
+                @if let Some(until) = certificate.until { ", and the one in use ends on " (day(until)) }
+                "; " (attempts(certificate, now)) "."
+            }
+        }
+    }
+}
+
+/// What became of the last attempt, and when the next one is.
+fn attempts(certificate: &AcmeFacts, now: u64) -> Markup {
+    html! {
+        @match (certificate.result, &certificate.error) {
+            (Some(step), Some(error)) => {
+                "the last attempt failed at " code { (step) }
+                @if certificate.failures > 1 { " (" (certificate.failures) " in a row)" } ": " (error)
+            },
+            (Some(_), None) => "the last attempt succeeded",
+            (None, _) if certificate.failures > 0 => { (counted(certificate.failures as usize, "attempt")) " failed before this start" },
+            (None, _) => "no attempt has ended yet",
+        }
+        "; the next is " (next_attempt(certificate, now))
+    }
+}
+
+fn next_attempt(certificate: &AcmeFacts, now: u64) -> Markup {
+    html! {
+        @match certificate.next_attempt {
+            _ if certificate.is_running => "under way",
+            Some(next) => { "in " (age(next.saturating_sub(now))) },
+            None => "not planned yet",
         }
     }
 }
@@ -274,6 +324,33 @@ fn routes(facts: &Facts) -> Markup {
     };
     let columns = ["route", "host", "path", "methods", "providers", "handler"];
     html! { (table("Routes of the configuration in use", &columns, &rows)) }
+}
+
+fn issued(certificates: &[AcmeFacts], now: u64) -> Markup {
+    let state = |certificate: &AcmeFacts| match certificate {
+        AcmeFacts { awaited, .. } if !awaited.is_empty() => mark("bad", "awaited"),
+        AcmeFacts { failures: 0, .. } => mark("good", "good"),
+        _ => mark("warn", "fails"),
+    };
+    let rows = html! {
+        @for certificate in certificates {
+            tr {
+                th scope="row" { (certificate.names.join(", ")) }
+                td { (state(certificate)) }
+                td { @if let Some(until) = certificate.until { (day(until)) } @else { "none in use" } }
+                td class="long" {
+                    @if let Some(then) = certificate.last { (certificate.result.unwrap_or_default()) ", " (ago(now, then)) }
+                    @else { "none" }
+                }
+                td class="number" { (certificate.failures) }
+                td { (next_attempt(certificate, now)) }
+            }
+        }
+    };
+    let columns = ["names", "state", "ends on", "last attempt", "#failures in a row", "next attempt"];
+    html! {
+        @if !certificates.is_empty() { (table("Certificates that hookgate asks an authority for", &columns, &rows)) }
+    }
 }
 
 fn dates(dates: &[DateFacts]) -> Markup {

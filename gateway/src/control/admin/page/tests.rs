@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::control::admin::facts::{
-    ConfigurationFacts, DateFacts, FilterFacts, FleetFacts, HandlerFacts, InterfaceFacts, PacketFacts, ProcessFacts,
-    ProviderFacts, RefusalFacts, RouteFacts, SCHEMA, SetFacts, SpoolFacts, StoredAt, SuspectFacts, WorkerFacts,
+    AcmeFacts, ConfigurationFacts, DateFacts, FilterFacts, FleetFacts, HandlerFacts, InterfaceFacts, PacketFacts,
+    ProcessFacts, ProviderFacts, RefusalFacts, RouteFacts, SCHEMA, SetFacts, SpoolFacts, StoredAt, SuspectFacts,
+    WorkerFacts,
 };
 use crate::control::admin::history::{MINUTES, Minute};
 
@@ -46,6 +47,19 @@ pub(in crate::control::admin) fn sample() -> Facts {
         days_left: u64::try_from(days).unwrap_or(0),
         is_over: days < 0,
         warning: warning.map(text),
+    };
+    let failing = |name: &str, until: Option<u64>| AcmeFacts {
+        names: vec![text(name)],
+        directory: text("https://acme-v02.api.letsencrypt.org/directory"),
+        is_in_use: until.is_some(),
+        awaited: if until.is_none() { vec![text(name)] } else { Vec::new() },
+        until,
+        is_running: false,
+        last: Some(NOW - 30),
+        result: Some("challenge"),
+        error: Some(format!("the authority could not verify {name}: connection: Timeout during connect")),
+        failures: 4,
+        next_attempt: Some(NOW + 77),
     };
     let minute = |index: usize| {
         let wave = ((index * 7) % 23) as f64;
@@ -105,6 +119,7 @@ pub(in crate::control::admin) fn sample() -> Facts {
             is_connected: true,
             problem: Some(text("stream hookgate-spool-hooks: it lacks subjects")),
         }),
+        acme: vec![failing("new.example.com", None), failing("old.example.com", Some(NOW + 9 * DAY))],
         dates: vec![
             date(
                 "server certificate",
@@ -207,6 +222,9 @@ fn what_a_stranger_sends_is_never_markup() {
         (chain.provider, chain.profile, chain.reason) = (HOSTILE.to_owned(), HOSTILE.to_owned(), HOSTILE.to_owned());
         (chain.evidence, chain.fingerprint) = (HOSTILE.to_owned(), HOSTILE.to_owned());
     }
+    for certificate in &mut facts.acme {
+        certificate.error = hostile();
+    }
     facts.configuration.reasons = vec![HOSTILE.to_owned()];
     facts.handlers[1].reason = hostile();
     let text = page(&facts).into_string();
@@ -214,8 +232,9 @@ fn what_a_stranger_sends_is_never_markup() {
     assert_eq!(text.matches("</style>").count(), 1, "the style sheet ends once");
     assert_eq!(text.matches("</svg>").count(), 2, "both plots end once");
     let escaped = "&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror='alert(2)'&gt;&amp;amp;&lt;/style&gt;&lt;/svg&gt;";
-    // Of the refusal; of dates (the warning stands in the list, the rest in the table); of the chain, the load, and the handler (in both).
-    assert!(text.matches(escaped).count() >= 14 + 9 + 5 + 1 + 2, "{}", text.matches(escaped).count());
+    // Of the refusal; of dates (the warning stands in the list, the rest in the table); of the chain, the load, and the handler (in both); of what
+    // authorities say.
+    assert!(text.matches(escaped).count() >= 14 + 9 + 5 + 1 + 2 + 2, "{}", text.matches(escaped).count());
 }
 
 #[test]
@@ -232,6 +251,9 @@ fn what_needs_attention_comes_first() {
         "Route <strong>incidents</strong> is paused",
         "The spool of route <strong>incidents</strong> is at 84 % of its bounds",
         "The servers of the fleet store no deliveries: stream hookgate-spool-hooks: it lacks subjects",
+        "handshakes for <strong>new.example.com</strong> are refused until it is issued; the last attempt failed at <code>challenge</code> (4 in a row): \
+         the authority could not verify new.example.com: connection: Timeout during connect; the next is in 77 s.",
+        "<strong>old.example.com</strong> cannot be renewed or stored, and the one in use ends on 2026-12-09; the last attempt failed at",
     ] {
         assert!(attention.contains(part), "{part}: {attention}");
     }
@@ -239,14 +261,65 @@ fn what_needs_attention_comes_first() {
 }
 
 #[test]
-fn a_good_day_says_so() {
-    let mut facts = sample();
+fn a_certificate_that_is_asked_for_needs_attention_if_it_is_awaited_or_not_renewed() {
+    let check = |change: fn(&mut AcmeFacts), expected: Option<&str>, words: &str| {
+        let mut certificate = sample().acme.swap_remove(1);
+        change(&mut certificate);
+        let mut facts = Facts { acme: vec![certificate], ..sample() };
+        good(&mut facts);
+        let text = page(&facts).into_string();
+        let (_, attention) = text.split_once("<section id=\"attention\"").unwrap_or_default();
+        let attention = attention.split("</section>").next().unwrap_or_default();
+        match expected {
+            Some(marked) => assert!(attention.contains(marked) && attention.contains(words), "{words}: {attention}"),
+            None => assert!(attention.contains("Nothing needs attention."), "{attention}"),
+        }
+        assert!(text.contains("<th scope=\"row\">old.example.com</th>"), "{text}");
+    };
+    let (bad, warn) =
+        (Some("<span class=\"mark bad\">renewal</span>"), Some("<span class=\"mark warn\">renewal</span>"));
+    check(|_| {}, warn, "the next is in 77 s");
+    check(|certificate| certificate.until = Some(NOW + DAY), warn, "");
+    check(|certificate| certificate.until = Some(NOW + DAY - 1), bad, "");
+    check(|certificate| certificate.until = Some(NOW - 1), bad, "");
+    check(|certificate| certificate.failures = 1, warn, "the last attempt failed at");
+    check(|certificate| certificate.is_running = true, warn, "; the next is under way.");
+    check(|certificate| certificate.next_attempt = None, warn, "; the next is not planned yet.");
+    check(|certificate| certificate.result = None, warn, "; 4 attempts failed before this start; the next is in 77 s.");
+    let ok = |certificate: &mut AcmeFacts| {
+        (certificate.failures, certificate.result, certificate.error) = (0, Some("ok"), None);
+    };
+    check(ok, None, "");
+    let first = |certificate: &mut AcmeFacts| {
+        (certificate.failures, certificate.last, certificate.result, certificate.error) = (0, None, None, None);
+        (certificate.is_in_use, certificate.until, certificate.is_running) = (false, None, true);
+        certificate.awaited.clone_from(&certificate.names);
+    };
+    let awaited = Some("<span class=\"mark bad\">awaited</span>");
+    check(first, awaited, "are refused until it is issued; no attempt has ended yet; the next is under way.");
+    // One in use that lacks a name which a reload has added.
+    check(
+        |certificate| certificate.awaited = vec!["more.example.com".to_owned()],
+        awaited,
+        "<strong>more.example.com</strong>",
+    );
+}
+
+/// Takes away what needs attention, but for certificates that are asked for.
+fn good(facts: &mut Facts) {
     facts.configuration.result = "ok";
     facts.handlers.retain(|handler| !matches!(handler.health, HandlerHealth::Down | HandlerHealth::Ejected));
     facts.dates.retain(|date| date.warning.is_none());
     (facts.spool[0].dead, facts.spool[0].is_paused, facts.spool[0].filled_percent) = (0, false, Some(79));
     facts.fleet = Some(FleetFacts { is_connected: true, problem: None });
-    (facts.suspects, facts.refusals, facts.history) = (Vec::new(), Vec::new(), Vec::new());
+    facts.suspects.clear();
+}
+
+#[test]
+fn a_good_day_says_so() {
+    let mut facts = sample();
+    good(&mut facts);
+    (facts.acme, facts.refusals, facts.history) = (Vec::new(), Vec::new(), Vec::new());
     let text = page(&facts).into_string();
     for part in ["Nothing needs attention.", "No refusal since the start.", "No minute is complete yet."] {
         assert!(text.contains(part), "{part}: {text}");
