@@ -284,8 +284,8 @@ fn a_certificate_that_expires_is_refused_when_cached_kept_alive_or_resumed_if_ha
     check_expiry("abort");
 }
 
-/// What the daemon sends within `limit` after a handshake without a request.
-fn sent_after_handshake(gateway: &TestGateway, limit: Duration) -> usize {
+/// Whether the daemon sends something within `limit` after a handshake without a request.
+fn sends_after_handshake(gateway: &TestGateway, limit: Duration) -> bool {
     let client = &gateway.client;
     let (mut connection, mut stream) = (client.connection().unwrap(), client.connect_tcp().unwrap());
     while connection.is_handshaking() {
@@ -293,19 +293,17 @@ fn sent_after_handshake(gateway: &TestGateway, limit: Duration) -> usize {
     }
     stream.set_read_timeout(Some(limit)).unwrap();
     match stream.peek(&mut [0; 1]) {
-        Ok(count) => count,
+        Ok(count) => count > 0,
         Err(error) => {
             assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
-            0
+            false
         }
     }
 }
 
+/// With the answer: other tests resume by it.
 #[test]
-fn a_ticket_goes_out_with_the_answer_or_before_a_rest() {
+fn a_ticket_is_not_sent_alone() {
     let gateway = TestGateway::start().unwrap();
-    // The rest begins 100 ms after the handshake at the earliest. On a busy host the client may look that late.
-    let waits = (0..10).any(|_| sent_after_handshake(&gateway, Duration::from_millis(40)) == 0);
-    assert!(waits, "each ticket was sent at once");
-    assert_eq!(sent_after_handshake(&gateway, SOON), 1, "a silent client gets its ticket too");
+    assert!(!sends_after_handshake(&gateway, Duration::from_millis(300)));
 }

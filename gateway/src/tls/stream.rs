@@ -256,7 +256,8 @@ pub struct TlsStream {
     ended: bool,
     /// The peer broke TLS, and the alert about it is queued.
     alerted: bool,
-    /// Nothing but a ticket is queued. It goes out with what is sent next, or before a rest: alone it is a segment, and wakes the peer, for nothing.
+    /// Nothing but a ticket is queued. It goes out with what is sent next, which comes before any rest: alone it is a segment, and wakes the peer, for
+    /// nothing.
     holds_ticket: bool,
     /// Plaintext bytes handed to the reader.
     read: u64,
@@ -392,9 +393,6 @@ impl TlsStream {
     /// Waits until the peer sends something or ends the stream, without buffers. Call it when everything received was read and
     /// everything written was flushed. If the socket fails, the next read returns the error.
     pub async fn rest(&mut self) {
-        if std::mem::take(&mut self.holds_ticket) && poll_fn(|context| self.socket.poll_drain(context)).await.is_err() {
-            return;
-        }
         poll_fn(|context| self.socket.poll_rest(context)).await;
     }
 
