@@ -1,6 +1,5 @@
 //! Full, cached and resumed handshakes, and their sessions when trust changes or certificates expire.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -282,28 +281,4 @@ fn a_certificate_that_expires_is_refused_when_cached_kept_alive_or_resumed() {
 #[test]
 fn a_certificate_that_expires_is_refused_when_cached_kept_alive_or_resumed_if_handshakes_abort() {
     check_expiry("abort");
-}
-
-/// Whether the daemon sends something within `limit` after a handshake without a request.
-fn sends_after_handshake(gateway: &TestGateway, limit: Duration) -> bool {
-    let client = &gateway.client;
-    let (mut connection, mut stream) = (client.connection().unwrap(), client.connect_tcp().unwrap());
-    while connection.is_handshaking() {
-        connection.complete_io(&mut stream).unwrap();
-    }
-    stream.set_read_timeout(Some(limit)).unwrap();
-    match stream.peek(&mut [0; 1]) {
-        Ok(count) => count > 0,
-        Err(error) => {
-            assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
-            false
-        }
-    }
-}
-
-/// With the answer: other tests resume by it.
-#[test]
-fn a_ticket_is_not_sent_alone() {
-    let gateway = TestGateway::start().unwrap();
-    assert!(!sends_after_handshake(&gateway, Duration::from_millis(300)));
 }

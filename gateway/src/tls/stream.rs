@@ -224,7 +224,6 @@ impl Hello {
             refused: None,
             ended: false,
             alerted: false,
-            holds_ticket: false,
             read: 0,
             is_admitted: false,
             without_content: 0,
@@ -256,9 +255,6 @@ pub struct TlsStream {
     ended: bool,
     /// The peer broke TLS, and the alert about it is queued.
     alerted: bool,
-    /// Nothing but a ticket is queued. It goes out with what is sent next, which comes before any rest: alone it is a segment, and wakes the peer, for
-    /// nothing.
-    holds_ticket: bool,
     /// Plaintext bytes handed to the reader.
     read: u64,
     /// The chain of the peer is admitted.
@@ -276,13 +272,13 @@ impl TlsStream {
         loop {
             self.decrypt()?;
             self.encrypt()?;
-            let is_complete = !self.connection.is_handshaking();
-            // After a complete TLS 1.3 handshake only a ticket is queued.
-            self.holds_ticket = is_complete && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-            if !self.holds_ticket {
+            // After a complete TLS 1.3 handshake only a ticket is queued: it is sent with the first answer.
+            let ticket_only = !self.connection.is_handshaking()
+                && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+            if !ticket_only {
                 poll_fn(|context| self.socket.poll_drain(context)).await?;
             }
-            if is_complete {
+            if !self.connection.is_handshaking() {
                 return Ok(());
             }
             intake.fill(&mut self.socket).await?;
@@ -516,7 +512,6 @@ impl Write for TlsStream {
         if this.socket.pending() >= QUEUE_MAX {
             ready!(this.socket.poll_drain(context))?;
         }
-        this.holds_ticket = false;
         // rustls takes at most its buffer's limit, 64 KiB.
         let count = this.connection.writer().write_vectored(slices)?;
         this.encrypt()?;
@@ -524,9 +519,6 @@ impl Write for TlsStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.holds_ticket {
-            return Poll::Ready(Ok(()));
-        }
         self.socket.poll_drain(context)
     }
 
