@@ -272,7 +272,8 @@ impl TlsStream {
         loop {
             self.decrypt()?;
             self.encrypt()?;
-            // After a complete TLS 1.3 handshake only a ticket is queued: it is sent with the first answer.
+            // After a complete TLS 1.3 handshake only a ticket is queued, which the first flush of HTTP sends. It must not wait for an answer: it
+            // acknowledges the client's last flight, for which Nagle's algorithm has the client hold its request back.
             let ticket_only = !self.connection.is_handshaking()
                 && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
             if !ticket_only {
