@@ -17,7 +17,6 @@ mod task;
 mod transport;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use rustls_pki_types::UnixTime;
@@ -70,8 +69,7 @@ struct Place {
     path: std::path::PathBuf,
     /// Ends a wait after a failure.
     wake: Notify,
-    has_failed: AtomicBool,
-    /// What became of the attempts, for the status page.
+    /// What became of the attempts.
     attempts: Attempts,
     /// What the authority said of a renewal.
     advised: Mutex<Option<Advised>>,
@@ -182,7 +180,6 @@ impl Acme {
             unkept: ArcSwapOption::empty(),
             state: state.clone(),
             wake: Notify::new(),
-            has_failed: AtomicBool::new(false),
             attempts: Attempts::default(),
             is_resumed: !self.is_running,
             advised: Mutex::default(),
@@ -200,7 +197,7 @@ impl Acme {
             if is_new {
                 self.tasks.push(Task::start(place, index, self.offers.clone()));
             } else if let Some(known) = before.iter().position(|task| Arc::ptr_eq(&task.place, &place)) {
-                if place.has_failed.load(Ordering::Relaxed) {
+                if place.attempts.has_failed() {
                     place.wake.notify_one();
                 }
                 self.tasks.push(Task { index, ..before.swap_remove(known) });

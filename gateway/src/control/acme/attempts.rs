@@ -1,4 +1,4 @@
-//! What became of the attempts to get a certificate, as the status page tells it.
+//! What became of the attempts to get a certificate, for the status page, and for reloads, which end a back-off.
 //!
 //! Owns what is remembered of them: the last one that ended, and when the next one is. Must not decide when that is: `task` notes it here.
 
@@ -71,6 +71,11 @@ impl Attempts {
     /// The next one is at `next`.
     pub(super) fn plan(&self, next: u64) {
         self.lock().next = Some(next);
+    }
+
+    /// Whether the last one failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().failures > 0
     }
 
     fn lock(&self) -> MutexGuard<'_, Noted> {

@@ -74,9 +74,7 @@ impl Failure {
             },
         }
     }
-}
 
-impl Failure {
     /// The value of the label `result` of an attempt that ended with this failure, or without one.
     pub(super) fn result(failure: Option<&Self>) -> &'static str {
         failure.map_or("ok", |failure| failure.step.label())

@@ -65,13 +65,13 @@ impl AccountRecord {
 
     /// The account for an order, if there is one that can be used.
     pub(super) fn read(state: &StateDirectory, order: &AcmeOrder) -> Option<Self> {
-        let name = account_name(order);
-        let AccountUrl { credentials: CredentialsUrl { id } } = read(state, &name)?;
-        if FeedUrl::parse(&id).is_err() {
-            warn_of(state, &name, "the URL of the account cannot be used, so another is made");
-            return None;
-        }
-        read(state, &name)
+        read_by(state, &account_name(order), |bytes| {
+            let AccountUrl { credentials: CredentialsUrl { id } } = parse(bytes)?;
+            match FeedUrl::parse(&id) {
+                Ok(_) => parse(bytes),
+                Err(_) => Err("the URL of the account cannot be used, so another is made".to_owned()),
+            }
+        })
     }
 }
 
@@ -212,8 +212,7 @@ impl Certificates {
 
 /// Removes what is of none of these orders: failures, and the files of certificates that ended before `now`, in seconds since 1970.
 pub(super) fn clean_up(state: &StateDirectory, orders: &[Arc<AcmeOrder>], now: u64) {
-    let in_use: BTreeSet<String> = orders.iter().map(|order| certificate_name(order)).collect();
-    for name in state.list(CERTIFICATES).unwrap_or_default().iter().filter(|name| !in_use.contains(*name)) {
+    for name in &others(state, CERTIFICATES, orders) {
         let ended = read(state, name).is_none_or(|record: CertificateRecord| {
             let first = record.chain.first().and_then(|text| BASE64.decode(text.as_bytes()).ok());
             let end = first.and_then(|der| not_after(&der));
@@ -223,12 +222,19 @@ pub(super) fn clean_up(state: &StateDirectory, orders: &[Arc<AcmeOrder>], now: u
             tracing::warn!(%error, "a certificate that has ended cannot be removed");
         }
     }
-    let in_use: BTreeSet<String> = orders.iter().map(|order| failures_name(order)).collect();
-    for name in state.list(FAILURES).unwrap_or_default().iter().filter(|name| !in_use.contains(*name)) {
+    for name in &others(state, FAILURES, orders) {
         if let Err(error) = state.remove(name) {
             tracing::warn!(%error, "the failures of a certificate that is gone cannot be removed");
         }
     }
+}
+
+/// The files with this prefix that are of none of these orders.
+fn others(state: &StateDirectory, prefix: &str, orders: &[Arc<AcmeOrder>]) -> Vec<String> {
+    let in_use: BTreeSet<String> = orders.iter().map(|order| name_of(prefix, order)).collect();
+    let mut names = state.list(prefix).unwrap_or_default();
+    names.retain(|name| !in_use.contains(name));
+    names
 }
 
 fn not_after(der: &[u8]) -> Option<u64> {
@@ -277,17 +283,23 @@ fn name<'p>(prefix: &str, parts: impl Iterator<Item = Option<&'p str>>) -> Strin
 
 /// The file of this name. Logs why it cannot be used, unless there is none.
 fn read<T: for<'de> Deserialize<'de>>(state: &StateDirectory, name: &str) -> Option<T> {
-    let read = state.read(name, MAXIMUM_BYTES).map(|bytes| bytes.map(Zeroizing::new));
-    let parsed = match read {
-        Ok(bytes) => serde_json::from_slice(&bytes?).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    parsed.map_err(|reason| warn_of(state, name, &reason)).ok()
+    read_by(state, name, parse)
 }
 
-fn warn_of(state: &StateDirectory, name: &str, reason: &str) {
+/// The same, by `parse`.
+fn read_by<T>(state: &StateDirectory, name: &str, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Option<T> {
+    let read = state.read(name, MAXIMUM_BYTES).map(|bytes| bytes.map(Zeroizing::new));
+    let parsed = match read {
+        Ok(bytes) => parse(&bytes?),
+        Err(error) => Err(error.to_string()),
+    };
     let path = state.path().join(name);
-    tracing::warn!(file = %path.display(), reason, "a file of acme cannot be used");
+    let warn = |reason: String| tracing::warn!(file = %path.display(), reason, "a file of acme cannot be used");
+    parsed.map_err(warn).ok()
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 /// In memory that is wiped and never moved.

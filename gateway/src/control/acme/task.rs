@@ -3,7 +3,6 @@
 //! Owns the schedule, the log and the metrics. Must not decide what a certificate must satisfy: `config` does.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
@@ -65,18 +64,16 @@ fn note(place: &Place, failure: Option<&Failure>, failures: u32) {
     metrics::attempted(place.name(), Failure::result(failure));
     metrics::failures(place.name(), failures);
     place.attempts.end(now(), failure, failures);
-    place.has_failed.store(failures > 0, Ordering::Relaxed);
 }
 
 /// How many attempts of the process before failed in a row, when their back-off is over or a reload has ended it.
 async fn resumed(place: &Place) -> u32 {
-    let record = FailureRecord::read(&place.state, &place.order).filter(|_| place.is_resumed);
+    let record = place.is_resumed.then(|| FailureRecord::read(&place.state, &place.order)).flatten();
     // Of an attempt that succeeded, if that process ended at that moment.
     let is_over = |at| place.current.load().as_ref().is_some_and(|kept| kept.fits && kept.obtained >= at);
     let Some(FailureRecord { failures, next, .. }) = record.filter(|record| !is_over(record.at)) else { return 0 };
     metrics::failures(place.name(), failures);
     place.attempts.resume(failures);
-    place.has_failed.store(true, Ordering::Relaxed);
     let left = left(next, now());
     if !left.is_zero() {
         plan(place, now() + left.as_secs());
@@ -132,8 +129,6 @@ async fn attempt(place: &Arc<Place>, proofs: &Proofs) -> Result<(), Failure> {
         let late = |_| Failure::new(Step::Order, format!("no result within {} s", LONGEST_ATTEMPT.as_secs()));
         let issued = Arc::new(Kept::issued(obtained.map_err(late)??, now()));
         proofs.put_in_use(Arc::clone(&issued)).await.map_err(|why| Failure::new(Step::Certificate, why))?;
-        place.unkept.store(Some(Arc::clone(&issued)));
-        place.current.store(Some(Arc::clone(&issued)));
         *place.advised.lock().await = None;
         log_success(place, &issued);
     }
