@@ -90,7 +90,7 @@ impl Filter {
         let tables = Tables::new(&policy, &numbers)?;
         // During a reload the maps hold the old and the new contents.
         let both = |limit: u32| limit.max(1).saturating_mul(2);
-        let has_syn_limit = settings(&policy).has_syn_limit();
+        let has_syn_limit = policy.has_syn_limit();
         let mut ebpf = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::STATS)
             .map_max_entries(names::RANGES_V4, both(policy.limits.ranges_ipv4))

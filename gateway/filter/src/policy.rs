@@ -246,7 +246,8 @@ impl Policy {
         Ok(())
     }
 
-    fn has_syn_limit(&self) -> bool {
+    /// Whether it limits how fast any source opens connections.
+    pub(crate) fn has_syn_limit(&self) -> bool {
         self.syn_limits != SynLimits::default()
     }
 }
