@@ -170,16 +170,6 @@ impl TlsPolicy {
         }
     }
 
-    /// The numbers of these versions, for messages.
-    #[must_use]
-    pub const fn served(self) -> &'static str {
-        match self {
-            Self::Intermediate => "1.2 and 1.3",
-            Self::Modern => "1.3 only",
-            Self::PagerDuty => "1.2 only",
-        }
-    }
-
     /// The suites that it has, in its versions.
     pub fn suites(self) -> impl Iterator<Item = CipherSuite> {
         let all = ring::default_provider().cipher_suites.into_iter();

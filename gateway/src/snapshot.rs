@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
 use crate::access::AccessRules;
-use crate::config::{AcmeCertificate, Certificate, Config, Durable, ServerCertificate, TlsSection};
+use crate::config::{AcmeCertificate, Certificate, Config, Durable, ServerCertificate, TlsSection, tls_numbers};
 use crate::crypto::{SharedKeys, TicketSecrets, signing_key};
 use crate::deliveries::DeliveryStore;
 use crate::fleet::Fleet;
@@ -177,9 +177,9 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The numbers of the versions of TLS that senders are served with, for messages.
+    /// The numbers of the versions of TLS that the policy has, for messages.
     pub fn tls_versions(&self) -> &'static str {
-        self.tls.policy.served()
+        tls_numbers(self.tls.policy_versions())
     }
 
     /// Builds the snapshot of `config` with this generation number.

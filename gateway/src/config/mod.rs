@@ -49,7 +49,7 @@ mod route;
 mod state;
 pub mod strength;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tickets;
 mod tls;
 mod warning;
@@ -121,6 +121,7 @@ pub use self::proof::{Addition, AdditionForm, FileKind, Proofs, Usual};
 pub use self::range_url::{RangeFormat, RangeSource, RangeUrl};
 pub use self::state::{Deliveries, OnStateFailure, State};
 pub use self::tls::TlsSection;
+pub(crate) use self::tls::numbers as tls_numbers;
 pub use self::warning::{ListFlaw, ListWarning, RouteWarning, Warning, WarningKind};
 
 /// The whole configuration, within its bounds.

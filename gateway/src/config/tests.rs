@@ -81,6 +81,21 @@ fn list_of(issuer: &CertifiedIssuer<'_, KeyPair>) -> rcgen::CertificateRevocatio
     list.signed_by(issuer).unwrap()
 }
 
+/// Writes `server.pem` and `server.key` to `directory`: a self-signed certificate with these names that is valid now.
+pub(crate) fn write_server_certificate(directory: &Path, names: &[&str]) {
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    fs::write(directory.join("server.pem"), certificate.pem()).unwrap();
+    fs::write(directory.join("server.key"), key.serialize_pem()).unwrap();
+}
+
+/// The configuration `text`, which is valid now with the files in `directory`.
+pub(crate) fn parsed(directory: &Path, text: &str) -> Config {
+    let parsed = Config::parse(text, &directory.join("hookgate.toml"), UnixTime::now());
+    parsed.map_err(|errors| format!("{errors}\n{text}")).unwrap().0
+}
+
 impl Fixture {
     /// Files: `ca.pem` (a root), `bundle.pem` (an intermediate, then that root), `intermediate.pem`, `fullchain.pem` and
     /// `privkey.pem` (hooks.example.com and *.example.net, under that intermediate), `other.key` (of no certificate), `list.crl`

@@ -71,8 +71,18 @@ impl TlsSection {
     }
 
     /// The versions of the policy alone.
-    pub(super) fn policy_versions(&self) -> impl Iterator<Item = TlsVersion> {
+    pub(crate) fn policy_versions(&self) -> impl Iterator<Item = TlsVersion> {
         self.policy.versions().iter().filter_map(|version| TlsVersion::from_code(version.version.into()))
+    }
+}
+
+/// The numbers of some or all versions that hookgate has, for messages.
+pub(crate) fn numbers(versions: impl IntoIterator<Item = TlsVersion>) -> &'static str {
+    let mut versions = versions.into_iter();
+    match (versions.next(), versions.next()) {
+        (Some(TlsVersion::Tls12), None) => "1.2 only",
+        (Some(TlsVersion::Tls13), None) => "1.3 only",
+        _ => "1.2 and 1.3",
     }
 }
 

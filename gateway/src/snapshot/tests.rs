@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use hookgate_core::identity::{ChainCache, TrustDigest};
-use rustls_pki_types::UnixTime;
 
 use super::*;
+use crate::config::tests::{parsed, write_server_certificate};
 
 const TEXT: &str = r#"
 [listen]
@@ -53,11 +53,7 @@ secrets = [{ file = "tickets.secret" }]
 
 /// Writes what [`TEXT`] names.
 fn write_files(directory: &Path) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["hooks.example.com".to_owned(), "b.example.com".to_owned()]);
-    let certificate = params.unwrap().self_signed(&key).unwrap();
-    fs::write(directory.join("server.pem"), certificate.pem()).unwrap();
-    fs::write(directory.join("server.key"), key.serialize_pem()).unwrap();
+    write_server_certificate(directory, &["hooks.example.com", "b.example.com"]);
     for name in ["root", "other"] {
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -70,9 +66,7 @@ fn write_files(directory: &Path) {
 
 /// The trust policy of `text`, with the files in `directory`.
 fn trust(directory: &Path, text: &str) -> TrustDigest {
-    let parsed = Config::parse(text, &directory.join("hookgate.toml"), UnixTime::now());
-    let Config { providers, routes, tls, tickets, .. } =
-        parsed.map_err(|errors| format!("{errors}\n{text}")).unwrap().0;
+    let Config { providers, routes, tls, tickets, .. } = parsed(directory, text);
     let limits = ChainLimits { max_certificates: 8, max_bytes: 16 * 1024 };
     let cache = Arc::new(ChainCache::new(0, Duration::ZERO));
     let identity = Identity::new(1, providers.into(), cache, limits);

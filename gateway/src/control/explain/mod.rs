@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
-use hookgate_client::suite::TlsVersion;
 use rustls_pki_types::UnixTime;
 
 use self::places::Places;
@@ -32,7 +31,7 @@ use self::walk::Walk;
 use super::inquiry::ControlSocket;
 use super::reload::Loader;
 use crate::cli::Explain;
-use crate::config::Config;
+use crate::config::{Config, tls_numbers};
 use crate::crypto::TlsPolicy;
 use hookgate_core::reject::Reject;
 
@@ -63,16 +62,15 @@ pub fn explain(options: &Explain) -> ExitCode {
 fn tls_version(path: &Path) -> Option<String> {
     let (config, _) = Config::load(path).ok()?;
     let text = fs::read_to_string(path).ok()?;
-    let served = match config.tls.versions()[..] {
-        [TlsVersion::Tls13] => "1.3 only",
-        [TlsVersion::Tls12] => "1.2 only",
-        _ => "1.2 and 1.3; no line excludes a version that hookgate has",
-    };
+    let versions = config.tls.versions();
+    let (served, is_one) = (tls_numbers(versions.iter().copied()), versions.len() == 1);
     // The other policies have one version, and a group for it.
     let key = if config.tls.policy == TlsPolicy::Intermediate { "key_exchange" } else { "policy" };
     let place = Places::new(path, &text)?.in_section("tls", &[key]);
-    let place = place.filter(|_| config.tls.versions().len() == 1);
-    let at = place.map(|place| format!(", decided by {place}")).unwrap_or_default();
+    let at = match (is_one, place) {
+        (true, place) => place.map(|place| format!(", decided by {place}")).unwrap_or_default(),
+        (false, _) => "; no line excludes a version that hookgate has".to_owned(),
+    };
     Some(format!("- Served by this configuration: TLS {served}{at}"))
 }
 

@@ -3,12 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::tests::{parsed, write_server_certificate};
 
 const TEXT: &str = r#"
 [listen]
@@ -49,10 +49,7 @@ impl Files {
     /// Writes what [`TEXT`] names.
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec!["hooks.example.com".to_owned()]).unwrap();
-        fs::write(directory.path().join("server.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        fs::write(directory.path().join("server.key"), key.serialize_pem()).unwrap();
+        write_server_certificate(directory.path(), &["hooks.example.com"]);
         Self(directory)
     }
 
@@ -61,7 +58,7 @@ impl Files {
     }
 
     fn config(&self, text: &str) -> Config {
-        Config::parse(text, &self.path(), UnixTime::now()).map_err(|errors| format!("{errors}\n{text}")).unwrap().0
+        parsed(self.0.path(), text)
     }
 
     /// Expects these lines, without the file, of a change from `old` to `new`. A reload is refused after one with `!`.
@@ -69,7 +66,7 @@ impl Files {
     fn check(&self, old: &str, new: &str, kernel_enforces_ports: bool, expected: &[&str]) {
         fs::write(self.path(), new).unwrap();
         let config = self.config(new);
-        let sections = Sections::of(Path::new(&self.path()), &config.routes);
+        let sections = Sections::of(&self.path(), &config.routes);
         let obstacles = Demands::of(&config).obstacles_if(&self.config(old), kernel_enforces_ports);
         let line = |obstacle: &Obstacle| {
             let place = obstacle.place(&sections);
