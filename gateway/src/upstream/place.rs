@@ -168,14 +168,7 @@ impl Gate {
             return Ok(());
         }
         let _waiting = self.wait(most_waiting, gauge).ok_or(NoPlace::Full)?;
-        match timeout(limit, self.places.acquire()).await {
-            Ok(Ok(place)) => {
-                place.forget();
-                Ok(())
-            }
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(NoPlace::Late),
-        }
+        timeout(limit, self.place(most)).await.map_err(|_| NoPlace::Late)
     }
 
     /// Takes one of `most` places, if one is free and no request waits for it. [`Gate::leave`] gives it back.
