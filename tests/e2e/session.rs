@@ -287,10 +287,8 @@ fn a_certificate_that_expires_is_refused_when_cached_kept_alive_or_resumed_if_ha
 #[test]
 fn a_ticket_is_sent_before_a_request() {
     let gateway = TestGateway::start().unwrap();
-    let (mut connection, mut stream) = (gateway.client.connection().unwrap(), gateway.client.connect_tcp().unwrap());
-    while connection.is_handshaking() {
-        connection.complete_io(&mut stream).unwrap();
-    }
+    let stream = gateway.client.connect_tcp().unwrap();
+    let _connection = gateway.client.handshake(stream.try_clone().unwrap()).unwrap();
     // Long before the time of the first request is over, when it would be sent with the answer.
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     assert_eq!(stream.peek(&mut [0; 1]).unwrap(), 1);

@@ -6,13 +6,12 @@ use std::time::Instant;
 
 use hookgate_testkit::configuration::HOST;
 use hookgate_testkit::handler::Behaviour;
-use hookgate_testkit::wait::wait_until;
 
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS, Http2, LARGEST_WINDOW,
     PING, PRIORITY, PROTOCOL_ERROR, RST_STREAM, SETTINGS, credit, field, frame, head, head_for, open, request, reset,
 };
-use super::start;
+use super::{start, wait_requests};
 use crate::environment::SOON;
 use crate::memory::{MIB, Resident};
 use crate::test_gateway::TestGateway;
@@ -182,8 +181,7 @@ fn rapid_resets_are_bounded() {
 fn recovers(gateway: &TestGateway) {
     gateway.handler().set_behaviour(Behaviour::Json);
     gateway.wait_no_connection().unwrap();
-    let in_flight = || gateway.daemon.metric("hookgate_handler_requests_in_flight", &[]).unwrap();
-    wait_until("the end of the requests", SOON, || in_flight() == 0.0).unwrap();
+    wait_requests(gateway, "in_flight", 0.0);
     gateway.still_serves().unwrap();
 }
 

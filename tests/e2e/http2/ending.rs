@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use hookgate_testkit::handler::Behaviour;
-use hookgate_testkit::wait::wait_until;
 use rustix::process::Signal;
 
 use super::frames::{GOAWAY, Http2, NO_ERROR, PING, frame, request, reset};
-use super::{start, with_http2};
+use super::{start, wait_requests, with_http2};
 use crate::environment::SOON;
 
 #[test]
@@ -69,8 +68,7 @@ fn a_handler_that_does_not_answer_a_peer_that_leaves_or_resets_is_free_when_its_
     peer.send(request(1)).unwrap();
     gateway.handler().wait_for(1, SOON).unwrap();
     peer.send(reset(1)).unwrap();
-    let in_flight = || gateway.daemon.metric("hookgate_handler_requests_in_flight", &[]).unwrap();
-    wait_until("the end of the first", SOON, || in_flight() == 0.0).unwrap();
+    wait_requests(&gateway, "in_flight", 0.0);
     peer.send(request(3)).unwrap();
     gateway.handler().wait_for(2, SOON).unwrap();
     peer.finish_sending().unwrap();

@@ -8,6 +8,9 @@ mod routes;
 mod slow;
 mod unwanted;
 
+use hookgate_testkit::wait::wait_until;
+
+use crate::environment::SOON;
 use crate::test_gateway::TestGateway;
 
 /// The daemon with HTTP/2, and these lines in `[limits]`.
@@ -18,4 +21,10 @@ fn start(limits: &str) -> TestGateway {
 /// A configuration with HTTP/2.
 pub(crate) fn with_http2(toml: &str) -> String {
     toml.replacen("[listen]\n", "[listen]\nhttp2 = true\n", 1)
+}
+
+/// Waits until so many requests are in this state at the handlers: `in_flight` or `waiting`.
+fn wait_requests(gateway: &TestGateway, state: &str, count: f64) {
+    let name = format!("hookgate_handler_requests_{state}");
+    wait_until(&name, SOON, || gateway.daemon.metric(&name, &[]).unwrap() == count).unwrap();
 }

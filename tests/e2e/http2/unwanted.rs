@@ -7,7 +7,7 @@ use hookgate_testkit::handler::{Behaviour, Handler};
 use hookgate_testkit::wait::wait_until;
 
 use super::frames::{Http2, post, reset};
-use super::{start, with_http2};
+use super::{start, wait_requests, with_http2};
 use crate::environment::{Environment, PATH, SOON, handler_socket};
 use crate::test_gateway::TestGateway;
 
@@ -124,10 +124,4 @@ fn a_handler_that_does_not_answer_impatient_senders_is_ejected() {
         gateway.daemon.metric("hookgate_handler_ejected", &[("handler", &label)]).unwrap() == 1.0
     };
     wait_until("the ejection", SOON, is_ejected).unwrap();
-}
-
-/// Waits until so many requests are in this state at the handler.
-fn wait_requests(gateway: &TestGateway, state: &str, count: f64) {
-    let name = format!("hookgate_handler_requests_{state}");
-    wait_until(&name, SOON, || gateway.daemon.metric(&name, &[]).unwrap() == count).unwrap();
 }
